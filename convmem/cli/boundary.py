@@ -1,0 +1,220 @@
+"""The one error boundary: runs a verb, and turns whatever it raised into words and an exit code.
+
+Nothing else in convmem decides an exit code for a failure or prints an error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from convmem.cli.spec import Request
+
+EXIT_CODES = {
+    "usage": 2,
+    "invalid_id": 2,
+    "invalid_turn": 1,
+    "conflict": 1,
+    "not_found": 3,
+    "io": 4,
+    "permission": 4,
+    "full": 4,
+    "unknown_durability": 4,
+    "damaged": 5,
+    "busy": 6,
+    "partial": 7,
+}
+"""The exit code of each kind of error; any other kind is 1."""
+
+INTERRUPTED = 130
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code. Never raises but for a bug in itself.
+
+    Args:
+        argv: The words after the program's name; ``None`` takes them from the process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    _ready_streams()
+    try:
+        status = _answer(words)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        _flush_quietly()
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`): no failure of ours, and nobody to tell.
+        _drop_output()
+        return 0
+    except Exception as error:  # noqa: BLE001 - this is the place where all of them end
+        status = _report(error, words)
+        _flush_quietly()
+        return status
+
+
+def _answer(words: list[str]) -> int:
+    if words == ["--version"]:
+        from convmem import __version__
+
+        print(f"convmem {__version__}")
+        return 0
+    from convmem.cli.fast import parse
+
+    request = parse(words, os.environ)
+    if request is not None:
+        return _perform(request)
+    from convmem.cli.typed import parse as parse_all
+
+    answer = parse_all(words, os.environ)
+    return answer if isinstance(answer, int) else _perform(answer)
+
+
+def _perform(request: Request) -> int:
+    verb, context, values = request
+    module, _, name = verb.target.partition(":")
+    __import__(module)
+    status = getattr(sys.modules[module], name)(context, **values)
+    return 0 if status is None else int(status)
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+
+def _report(error: Exception, words: list[str]) -> int:
+    """Say on stderr what went wrong and return the exit code for it."""
+    from convmem.errors import ConvmemError
+
+    as_json = "--json" in words
+    if isinstance(error, OSError):
+        error = _from_system(error)
+    if isinstance(error, ConvmemError):
+        _say(error.kind, str(error), error.hint, as_json)
+        return EXIT_CODES.get(error.kind, 1)
+    return _report_bug(error, as_json)
+
+
+def _from_system(error: OSError) -> Exception:
+    """An error that no floor below has put into its own words."""
+    from convmem.errors import storage_error
+
+    if error.filename is not None:
+        where = _name(error.filename)
+    else:
+        where = "standard output" if _output_fails() else "the operating system refused"
+    found = storage_error(error, where)
+    found.hint = None  # its promise that nothing was changed is the engine's to make, not ours
+    return found
+
+
+def _name(filename: object) -> str:
+    return os.fsdecode(filename) if isinstance(filename, (str, bytes)) else f"descriptor {filename}"
+
+
+def _report_bug(error: Exception, as_json: bool) -> int:
+    import traceback
+
+    trace = "".join(traceback.format_exception(error))
+    message = f"this is a bug in convmem: {type(error).__name__}: {error}"
+    hint = "please report it, with the traceback"
+    if as_json:
+        _say("bug", message, hint, as_json, trace)
+    else:
+        _print_error(trace.rstrip("\n"))
+        _say("bug", message, hint, as_json)
+    return 1
+
+
+def _say(
+    kind: str, message: str, hint: str | None, as_json: bool, trace: str | None = None
+) -> None:
+    if as_json:
+        import json
+
+        told = {"kind": kind, "message": message, "hint": hint}
+        if trace is not None:
+            told["traceback"] = trace
+        _print_error(json.dumps(told, ensure_ascii=False))
+        return
+    _print_error(f"convmem: error: {_one_line(message)}")
+    if hint:
+        _print_error(f"convmem: hint: {_one_line(hint)}")
+
+
+def _one_line(text: str) -> str:
+    """Keep what a stranger's id or file name could do to a terminal out of it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
+
+def _print_error(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # nobody listens on stderr; the exit code still tells
+
+
+# --- streams -----------------------------------------------------------------------------------
+
+
+def _ready_streams() -> None:
+    """UTF-8 whatever the locale, and something on each of the three standard descriptors."""
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        _fill_closed_streams()
+    _as_utf8(sys.stdout, "surrogateescape")
+    _as_utf8(sys.stderr, "backslashreplace")
+
+
+def _as_utf8(stream: TextIO, errors: str) -> None:
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(encoding="utf-8", errors=errors)
+
+
+def _fill_closed_streams() -> None:
+    # Without this the next file opened, perhaps a conversation, would get descriptor 1 or 2,
+    # and a message meant for the terminal would be written into it.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _output_fails() -> bool:
+    """Tell whether what was printed cannot be written, as on a full disk."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def _flush_quietly() -> None:
+    """What was printed before a failure is still data; but the failure has been told already."""
+    if _output_fails():
+        _drop_output()
+
+
+def _drop_output() -> None:
+    """Let the interpreter's own flush at exit go nowhere, instead of failing once more."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        pass  # not a real file, as under a test

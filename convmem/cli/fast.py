@@ -1,0 +1,113 @@
+"""The short way in: reads plain command lines without Typer, and leaves all else to it.
+
+Loading Typer costs more than recording a turn. So exact shapes are read here, and `None` means
+"not mine": a wrong flag, a missing word, ``--help``, bundled flags (``-fq``), attached values
+(``-n5``), completion. Whatever is read here, Typer would read the same way; a test holds that.
+"""
+
+from __future__ import annotations
+
+from convmem.cli.spec import COMMON, request
+from convmem.cli.verbs import TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from convmem.cli.spec import Option, Request, Values, Verb
+
+COMPLETE = "_CONVMEM_COMPLETE"
+"""Set by the shell's completion script: the words are then not a command to run."""
+
+
+def parse(
+    words: Sequence[str], env: Mapping[str, str], table: Mapping[str, Verb] = TABLE
+) -> Request | None:
+    """Return the verb, its context and its values, or ``None`` where only Typer can tell."""
+    if COMPLETE in env:
+        return None
+    outer: Values = {}
+    at = _read(words, 0, _by_flag(COMMON), outer, None)
+    if at is None or at == len(words):
+        return None
+    verb = table.get(words[at])
+    if verb is None:
+        return None
+    given: Values = {}
+    loose: list[str] = []
+    if _read(words, at + 1, _by_flag(COMMON + verb.options), given, loose) is None:
+        return None
+    if not _place(verb, loose, given):
+        return None
+    return request(verb, given, outer, env)
+
+
+def _by_flag(options: Sequence[Option]) -> dict[str, Option]:
+    return {flag: option for option in options for flag in option.flags}
+
+
+def _read(
+    words: Sequence[str],
+    at: int,
+    flags: Mapping[str, Option],
+    values: Values,
+    loose: list[str] | None,
+) -> int | None:
+    """Read flags into *values* from place *at* on, and return the place after the last one.
+
+    Words that are no flags go to *loose*; where that is ``None``, the first of them ends the
+    reading. ``None`` means that something unusual was met.
+    """
+    end = len(words)
+    while at < end:
+        word = words[at]
+        if word[:1] != "-" or word == "-":
+            if loose is None:
+                return at
+            loose.append(word)
+            at += 1
+            continue
+        if word == "--":
+            if loose is None:
+                return None
+            loose.extend(words[at + 1 :])
+            return end
+        at += 1
+        option = flags.get(word)
+        if option is not None and option.takes == "flag":
+            values[option.name] = True
+            continue
+        if option is not None:
+            if at == end:
+                return None
+            value = words[at]  # whatever it looks like, even "-3" or "--json"
+            at += 1
+        else:
+            name, equals, value = word.partition("=")
+            option = flags.get(name)
+            if not equals or option is None or option.takes == "flag" or word[:2] != "--":
+                return None
+        if option.choices is not None and value not in option.choices:
+            return None
+        if option.takes == "many":
+            many = values.setdefault(option.name, [])
+            assert isinstance(many, list)
+            many.append(value)
+        else:
+            values[option.name] = value
+    return at
+
+
+def _place(verb: Verb, loose: list[str], values: Values) -> bool:
+    """Give the words their names. False when there are too few or too many."""
+    at = 0
+    for argument in verb.arguments:
+        if argument.required and at >= len(loose):
+            return False
+        if argument.many:
+            values[argument.name] = loose[at:]
+            at = len(loose)
+        elif at < len(loose):
+            values[argument.name] = loose[at]
+            at += 1
+    return at >= len(loose)

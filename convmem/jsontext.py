@@ -1,0 +1,120 @@
+"""JSON text, exact and fast: orjson where it can hold a value, the standard library where not.
+
+orjson turns integers beyond 64 bits into floats and refuses some values that are valid JSON;
+storage must never edit content, so such text takes the slower road. Both roads accept and refuse
+the same things: no NaN, no infinity, no lone surrogate, no bytes that are not UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Importing orjson costs as much as the whole of a short command; it pays after some 100 lines.
+_calls_before_orjson = 0
+_orjson: Any = sys.modules.get("orjson")
+
+_DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x78 for byte in range(256))
+# The shortest run of digits that may not fit into 64 bits.
+_LONG_NUMBER = b"0" * 19
+
+
+class NotJson(ValueError):
+    """The text is not JSON, or JSON that no other reader could be trusted to read alike."""
+
+
+def expect_few_calls(calls: int = 200) -> None:
+    """Do without orjson for the first *calls* calls. For commands that handle a handful of lines."""
+    global _calls_before_orjson
+    _calls_before_orjson = calls
+
+
+def loads(text: bytes) -> Any:
+    """Parse one JSON value from UTF-8 *text*.
+
+    Raises:
+        NotJson: With the reason and the position in its message.
+    """
+    fast = _orjson or _load_orjson()
+    if fast is not None and _LONG_NUMBER not in text.translate(_DIGITS):
+        try:
+            return fast.loads(text)
+        except ValueError:
+            pass  # the standard library says it better, and takes what is valid all the same
+    try:
+        value = _DECODER.decode(str(text, "utf-8"))
+        if b"\\u" in text:
+            _exact_bytes(value)
+    except (ValueError, RecursionError) as error:
+        raise NotJson(_reason(error)) from None
+    return value
+
+
+def dumps(value: Any) -> bytes:
+    """Return *value* as compact UTF-8 JSON. *value* holds JSON types only (see ``turns``).
+
+    Raises:
+        NotJson: It cannot be written as JSON; the message says why.
+    """
+    fast = _orjson or _load_orjson()
+    if fast is not None:
+        try:
+            return bytes(fast.dumps(value))
+        except (TypeError, ValueError):
+            pass  # integers beyond 64 bits and deep nesting are valid; real faults show below
+    try:
+        return _exact_bytes(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotJson(_reason(error)) from None
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one spelling of *value* that equal values share: sorted keys, one writer."""
+    return json.dumps(
+        value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=True
+    ).encode()
+
+
+def _load_orjson() -> Any:
+    global _orjson, _calls_before_orjson
+    if _calls_before_orjson > 0:
+        _calls_before_orjson -= 1
+        return None
+    import orjson
+
+    _orjson = orjson
+    return orjson
+
+
+def _exact_bytes(value: Any) -> bytes:
+    return _ENCODER.encode(value).encode("utf-8")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0.0:
+        raise ValueError(f"number {text[:20]} is out of range")
+    return number
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"the constant {text} is not JSON")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeEncodeError):
+        return "a lone surrogate is not valid text"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 at byte {error.start}"
+    text = str(error)
+    return text[:1].lower() + text[1:]
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,428 @@
+"""Appending to one log: check, number, write once under the lock; sync outside it.
+
+What this holds of the log (how long it is, the last ``seq``, some ids) is only a hint that saves
+reading: every append first looks whether the file is still the same and as long as it was left.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+
+from convmem.errors import (
+    ConvmemError,
+    DurabilityUnknown,
+    StorageError,
+    StorageFull,
+    TurnConflict,
+    storage_error,
+)
+from convmem.log import codec, dropped, heal, known_ids, lines, records
+from convmem.log.durability import OpenLog
+from convmem.log.files import write_all
+from convmem.log.known_ids import KnownIds
+from convmem.log.locks import SidecarLock
+from convmem.quantities import format_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from convmem.log.files import Folder
+    from convmem.log.known_ids import Found
+    from convmem.turns import Draft, Turn
+
+# What others appended since is read line by line up to this much, else the end is sought anew.
+_CATCH_UP_BYTES = 1 << 20
+
+
+class FolderGone(StorageError):
+    """The folder that held the log was removed, moved or replaced while we had it open."""
+
+
+class Written:
+    """Turns that are in the log and wait for their sync.
+
+    ``answers`` has, for each draft, its turn or the conflict that kept it out. Call ``settle`` or
+    ``let_go``, once.
+    """
+
+    __slots__ = ("answers", "count", "failure", "log", "ticket")
+
+    def __init__(
+        self,
+        answers: list[Turn | TurnConflict],
+        log: OpenLog,
+        count: int,
+        failure: StorageError | None,
+    ) -> None:
+        self.answers = answers
+        self.log = log
+        self.ticket = log.written
+        self.count = count
+        self.failure = failure
+
+
+class Log:
+    """The writing side of one log. Safe for any number of threads."""
+
+    __slots__ = ("_committed", "_file", "_known", "_last_seq", "_lock", "_open", "folder", "name")
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self._file = f"{name}.jsonl"
+        self._lock = SidecarLock(folder, name)
+        self._open: OpenLog | None = None
+        self._committed = -1
+        self._last_seq = 0
+        self._known = KnownIds()
+
+    def write(
+        self,
+        drafts: Sequence[Draft],
+        *,
+        is_batch: bool,
+        timeout_seconds: float,
+        healed: Callable[[str], None],
+    ) -> Written:
+        """Append *drafts* in one write: all or none with *is_batch*, else the lines that fit.
+
+        A draft whose id is there already is answered with the turn that was stored first. With
+        *is_batch* a conflict keeps out all; else each is among the answers.
+
+        Raises:
+            LockTimeout, TurnConflict, StorageFull, StorageError, DurabilityUnknown, FolderGone
+        """
+        given = [draft.id for draft in drafts if draft.is_given]
+        ahead = self._search_ahead(given) if given else None
+        self._lock.acquire(timeout_seconds)
+        try:
+            return self._write_locked(drafts, is_batch, ahead, healed)
+        except (TurnConflict, DurabilityUnknown):
+            raise  # nothing was written, and what is believed of the file still holds
+        except BaseException as error:
+            self._forget()
+            if isinstance(error, OSError):
+                raise storage_error(error, f"cannot append to {self._where()}") from error
+            raise
+        finally:
+            self._lock.release()
+
+    def with_lock(
+        self, timeout_seconds: float, healed: Callable[[str], None]
+    ) -> tuple[OpenLog, int, int]:
+        """Take the lock, heal, and return (open log, committed bytes, last ``seq``).
+
+        The caller calls ``unlock``, also when this log's file is replaced meanwhile.
+        """
+        self._lock.acquire(timeout_seconds)
+        try:
+            return self._current(healed, create=False), self._committed, self._last_seq
+        except BaseException:
+            self._forget()
+            self._lock.release()
+            raise
+
+    def unlock(self) -> None:
+        """Let the lock go that ``with_lock`` took."""
+        self._lock.release()
+
+    def close(self) -> None:
+        """Give the descriptors back. The next append opens them again."""
+        self._forget()
+        self._lock.close()
+
+    def __del__(self) -> None:
+        self._forget()
+
+    def close_if_idle(self) -> bool:
+        """Give the descriptors back unless somebody is at work here, or a sync has failed."""
+        if self._open is not None and self._open.failed is not None:
+            return False
+        if not self._lock.close_if_idle():
+            return False
+        self._forget()
+        return True
+
+    def _write_locked(
+        self,
+        drafts: Sequence[Draft],
+        is_batch: bool,
+        ahead: _Ahead | None,
+        healed: Callable[[str], None],
+    ) -> Written:
+        log = self._current(healed, create=True)
+        start, seq = self._committed, self._last_seq
+        if ahead is not None:
+            self._known.extend(log.fd, start)
+        now_text = format_time(datetime.now(UTC))
+        answers: list[Turn | TurnConflict] = []
+        fresh: list[tuple[int, Draft]] = []  # where among the answers, and what
+        in_call: dict[str, tuple[int, Draft]] = {}
+        for draft in drafts:
+            if draft.is_given and ahead is not None:
+                answer = self._known_answer(log, draft, ahead, in_call, answers)
+                if answer is not None:
+                    if is_batch and isinstance(answer, TurnConflict):
+                        raise answer
+                    answers.append(answer)
+                    continue
+                in_call[draft.id] = (len(answers), draft)
+            seq += 1
+            fresh.append((len(answers), draft))
+            answers.append(draft.stored_as(seq, draft.ts_text or now_text))
+
+        failure = None
+        if fresh:
+            batch = os.urandom(4).hex() if is_batch and len(fresh) > 1 else None
+            first = self._last_seq + 1
+            written = [
+                codec.turn_line(
+                    draft,
+                    first + at,
+                    draft.ts_text or now_text,
+                    None if batch is None else (batch, at, len(fresh)),
+                )
+                for at, (_, draft) in enumerate(fresh)
+            ]
+            data = written[0] if len(written) == 1 else b"".join(written)
+            try:
+                write_all(log.fd, data)
+            except BaseException as error:
+                kept = self._roll_back(log, start, written, is_batch)
+                if kept == 0 or not isinstance(error, OSError):
+                    raise
+                failure = _in_part(error, self._where(), answers, fresh, kept)
+                del fresh[kept:]
+                data = b"".join(written[:kept])
+            self._committed = start + len(data)
+            self._last_seq = first + len(fresh) - 1
+            self._known.add([draft.id for _, draft in fresh], self._committed)
+        # Also for a turn that was known: who wrote it may have died before the sync.
+        log.written += 1
+        log.use()
+        return Written(answers, log, len(fresh), failure)
+
+    def _current(self, healed: Callable[[str], None], *, create: bool) -> OpenLog:
+        """Return the open log that the name leads to now, whole to its last byte."""
+        log = self._open
+        if log is not None and log.failed is not None:
+            raise DurabilityUnknown(
+                f"{self._where()}: an earlier sync failed: {log.failed}",
+                hint="open the archive again and retry the unanswered ids",
+            )
+        try:
+            found = self.folder.stat(self._file)
+        except FileNotFoundError:
+            found = None
+        if log is None or found is None or (found.st_dev, found.st_ino) != log.identity:
+            log = self._reopen(create=create)
+            size = os.fstat(log.fd).st_size
+        else:
+            size = found.st_size
+        if size != self._committed:
+            self._catch_up(log, size, healed)
+        return log
+
+    def _reopen(self, *, create: bool) -> OpenLog:
+        if not self.folder.is_current():
+            raise FolderGone(
+                f"the folder {self.folder.path} is gone",
+                hint="it was removed, moved or replaced while convmem had it open",
+            )
+        last_seq = self._last_seq
+        self._forget()
+        flags = os.O_RDWR | os.O_APPEND
+        for _ in range(100):
+            try:
+                fd = self.folder.open_file(self._file, flags)
+                break
+            except FileNotFoundError:
+                if not create:
+                    raise
+            try:
+                fd = self.folder.open_file(self._file, flags | os.O_CREAT)
+                break
+            except FileExistsError:
+                continue  # made by hand in this very moment
+        else:
+            raise ConvmemError(f"{self._where()} comes and goes; giving up")
+        self._open = OpenLog(self.folder, self._file, fd)
+        self._last_seq = last_seq
+        if self._known.hashes is not None:
+            # After a compaction: only what came after the last turn we saw is new to the set.
+            size = os.fstat(fd).st_size
+            self._known.covered = records.offset_after(fd, size, last_seq)
+        return self._open
+
+    def _catch_up(self, log: OpenLog, size: int, healed: Callable[[str], None]) -> None:
+        known = self._committed
+        if 0 <= known < size <= known + _CATCH_UP_BYTES and (
+            known == 0 or os.pread(log.fd, 1, known - 1) == b"\n"
+        ):
+            end = known
+            for record in records.forward(log.fd, known, size, _unnoticed):
+                end = record.end + 1
+                self._last_seq = max(self._last_seq, codec.seq_of(record.data) or 0)
+            if end == size:
+                self._committed = size
+                return
+        if size < known:
+            self._known.forget()
+        if size == 0:
+            self._committed = 0
+            return
+        end_found, kept = heal.heal(self.folder, self.name, log.fd, size)
+        self._committed = end_found.committed
+        # Never below what we gave out: a seq that was answered is not used again.
+        self._last_seq = max(self._last_seq, end_found.last_seq)
+        if kept is not None:
+            healed(kept)
+
+    def _roll_back(self, log: OpenLog, start: int, written: list[bytes], is_batch: bool) -> int:
+        """Take a part-written append back; return how many of its lines stay.
+
+        Lines that are whole may have been read already: where each stands for itself they stay.
+        """
+        present = os.fstat(log.fd).st_size - start
+        end = 0
+        whole = 0
+        for line in written:
+            if end + len(line) > present:
+                break
+            end += len(line)
+            whole += 1
+        if whole == len(written):
+            return whole  # an interrupt that came after the write
+        if is_batch:
+            end = whole = 0
+        try:
+            os.ftruncate(log.fd, start + end)
+        except OSError:
+            # The next append finds the torn end and heals it; the write's own error is raised.
+            return whole
+        return whole
+
+    def _known_answer(
+        self,
+        log: OpenLog,
+        draft: Draft,
+        ahead: _Ahead,
+        in_call: dict[str, tuple[int, Draft]],
+        answers: list[Turn | TurnConflict],
+    ) -> Turn | TurnConflict | None:
+        """Return the answer to a draft whose id was seen before, or ``None`` if it was not."""
+        if draft.id in in_call:
+            at, earlier = in_call[draft.id]
+            first = answers[at]
+            if not isinstance(first, TurnConflict) and draft.says_the_same_as(first):
+                return earlier.stored_as(first.seq or 0, format_time(first.ts or _EPOCH))
+            return _conflict(draft, None)
+        found = None
+        if self._known.may_hold(draft.id):
+            found = ahead.find(log, draft.id, self._committed)
+        if found is not None:
+            if draft.says_the_same_as(found.turn):
+                return found.turn
+            return _conflict(draft, found.turn.seq)
+        gone = dropped.find(self.folder, self.name, draft.id, time.time())
+        if gone is None:
+            return None
+        if codec.draft_substance(draft) != gone.substance:
+            return _conflict(draft, gone.seq)
+        return draft.stored_as(gone.seq, gone.ts_text)
+
+    def _search_ahead(self, ids: list[str]) -> _Ahead:
+        """Look the ids up before the lock is taken: reading a large log would keep others waiting."""
+        known = self._known
+        known.lookups += 1
+        ahead = _Ahead()
+        if known.hashes is not None:
+            return ahead
+        try:
+            fd = self.folder.open_file(self._file, os.O_RDONLY)
+        except FileNotFoundError:
+            return ahead
+        except OSError as error:
+            raise storage_error(error, f"cannot read {self._where()}") from error
+        try:
+            found = os.fstat(fd)
+            ahead.identity = (found.st_dev, found.st_ino)
+            end = lines.finished_end(fd, found.st_size)
+            for turn_id in ids:
+                ahead.found[turn_id] = known_ids.search(fd, turn_id, 0, end)
+            ahead.searched = end
+        finally:
+            os.close(fd)
+        return ahead
+
+    def _forget(self) -> None:
+        """Drop what is believed of the file: after any failure nothing of it is certain."""
+        self._committed = -1
+        log = self._open
+        # One whose sync failed stays, so that the failure stays known.
+        if log is not None and log.failed is None:
+            self._open = None
+            log.let_go()
+
+    def _where(self) -> str:
+        return os.path.join(self.folder.path, self._file)
+
+
+class _Ahead:
+    """What a search before the lock has found, in which file, up to where."""
+
+    __slots__ = ("found", "identity", "searched")
+
+    def __init__(self) -> None:
+        self.identity = (0, 0)
+        self.searched = 0
+        self.found: dict[str, Found | None] = {}
+
+    def find(self, log: OpenLog, turn_id: str, committed: int) -> Found | None:
+        """Return the first turn with *turn_id*, reading only what was not read before."""
+        start = 0
+        if log.identity == self.identity and self.searched <= committed:
+            start = self.searched
+            earlier = self.found.get(turn_id)
+            if earlier is not None:
+                return earlier
+        return known_ids.search(log.fd, turn_id, start, committed)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _conflict(draft: Draft, seq: int | None) -> TurnConflict:
+    place = "earlier in the same call" if seq is None else f"as turn {seq}"
+    return TurnConflict(
+        f"turn id {draft.id!r} was recorded {place} with other content",
+        turn_id=draft.id,
+        seq=seq,
+    )
+
+
+def _in_part(
+    error: OSError,
+    where: str,
+    answers: list[Turn | TurnConflict],
+    fresh: list[tuple[int, Draft]],
+    kept: int,
+) -> StorageError:
+    """Return the error of a write that took only *kept* of its lines, with those turns."""
+    failure = storage_error(error, f"cannot append to {where}")
+    if isinstance(failure, StorageFull):
+        lost = {at for at, _ in fresh[kept:]}
+        failure.stored = [
+            answer
+            for at, answer in enumerate(answers)
+            if at not in lost and not isinstance(answer, TurnConflict)
+        ]
+        failure.hint = f"{len(failure.stored)} turns before it were kept; make room and try again"
+    return failure
+
+
+def _unnoticed(damage: records.Damage) -> None:
+    """Damage in the middle stays where it is; readers tell of it."""

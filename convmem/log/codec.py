@@ -1,0 +1,175 @@
+"""A line and what it says: sealing a turn with its checksum, and telling good lines from bad.
+
+    {"id":"…","seq":17,"ts":"…Z","role":"user","content":"…","_b":["9f3a01bc",0,2],"_c":"9f3a01bc"}
+
+``_c`` is the CRC-32 (as in zlib) of the line without it, closing brace included, and always
+stands in the last 17 bytes, so that a line is checked without being parsed. ``_b`` marks a turn of
+an atomic batch: the batch's name, the turn's place in it from 0, and how many they are. A line
+without a seal was written by hand: it is read, and never taken for damage.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+from convmem import jsontext
+from convmem.turns import turn_from_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from convmem.turns import Draft, Turn
+
+SEAL_BYTES = 17
+# The seal's fixed part: where in the line it stands never changes.
+_SEAL_OPEN = b',"_c":"'
+_SEAL_CLOSE = b'"}'
+
+# The first keys of every line that we write ourselves, in their order.
+_HEAD = re.compile(
+    rb'\{"id":("(?:[^"\\]|\\.)*"),"seq":(\d+),"ts":"([^"\\]*)","role":("(?:[^"\\]|\\.)*"),'
+)
+_BATCH = re.compile(rb',"_b":\["([0-9a-f]{8})",(\d+),(\d+)\]$')
+_BATCH_BYTES = 64
+
+_SEQ_FLOOR = b'{"_last_seq":'
+
+# Why a line is not a turn. The words are what people read.
+NUL = "NUL bytes"
+CHECKSUM = "checksum wrong"
+NOT_JSON = "not JSON"
+NOT_A_TURN = "not a turn"
+TOO_LONG = "too long to be a turn"
+HALF_BATCH = "part of an unfinished batch"
+TORN = "torn"
+
+
+def sealed(body: bytes) -> bytes:
+    """Return the whole line, newline included, for *body*: an object without its closing brace."""
+    return b'%b,"_c":"%08x"}\n' % (body, zlib.crc32(b"}", zlib.crc32(body)))
+
+
+def turn_line(draft: Draft, seq: int, ts_text: str, batch: tuple[str, int, int] | None) -> bytes:
+    """Return the line that stores *draft* as turn *seq*."""
+    body = b'%b,"seq":%d,"ts":"%b",%b' % (draft.head, seq, ts_text.encode(), draft.tail)
+    if batch is not None:
+        body += b',"_b":["%b",%d,%d]' % (batch[0].encode(), batch[1], batch[2])
+    return sealed(body)
+
+
+def seq_floor_line(last_seq: int) -> bytes:
+    """Return the line that remembers the highest ``seq`` when its own turn was dropped."""
+    return sealed(b"%b%d" % (_SEQ_FLOOR, last_seq))
+
+
+def is_sealed(line: bytes) -> bool:
+    """Whether *line* (without its newline) carries a seal, right or wrong."""
+    return line[-SEAL_BYTES:-10] == _SEAL_OPEN and line[-2:] == _SEAL_CLOSE
+
+
+def seal_holds(line: bytes) -> bool:
+    """Whether the sealed *line* is what was written."""
+    return b"%08x" % zlib.crc32(b"}", zlib.crc32(line[:-SEAL_BYTES])) == line[-10:-2]
+
+
+def batch_mark(line: bytes) -> tuple[bytes, int, int] | None:
+    """Return the (name, place, count) of a sealed line's batch, or ``None``."""
+    if line[-SEAL_BYTES - 1 : -SEAL_BYTES] != b"]":
+        return None
+    found = _BATCH.search(line[-SEAL_BYTES - _BATCH_BYTES : -SEAL_BYTES])
+    return None if found is None else (found[1], int(found[2]), int(found[3]))
+
+
+def without_batch(line: bytes) -> bytes:
+    """Return the sealed *line* as a turn of its own, with its newline."""
+    body = line[:-SEAL_BYTES]
+    return sealed(body[: body.rindex(b',"_b":[')])
+
+
+def is_seq_floor(line: bytes) -> bool:
+    """Whether *line* is no turn but remembers the highest ``seq``."""
+    return line.startswith(_SEQ_FLOOR)
+
+
+def head_of(line: bytes) -> tuple[bytes, int, str, bytes] | None:
+    """Return (id as JSON, seq, ts, role as JSON) of a line that convmem wrote, unparsed else."""
+    found = _HEAD.match(line)
+    if found is None:
+        return None
+    return found[1], int(found[2]), str(found[3], "ascii", "replace"), found[4]
+
+
+def text_of(encoded: bytes) -> str:
+    """Return the text that a JSON string holds."""
+    return str(jsontext.loads(encoded) if b"\\" in encoded else str(encoded[1:-1], "utf-8"))
+
+
+def substance_crc(line: bytes) -> int | None:
+    """Return the CRC-32 of what a sealed line says from its role on, without marks."""
+    found = _HEAD.match(line)
+    if found is None:
+        return None
+    end = len(line) - SEAL_BYTES
+    mark = batch_mark(line)
+    if mark is not None:
+        end = line.rindex(b',"_b":[')
+    return zlib.crc32(line[found.start(4) - len(b'"role":') : end])
+
+
+def line_crc(line: bytes) -> str:
+    """Return eight hex digits that stand for exactly this turn, in or out of its batch."""
+    if not is_sealed(line):
+        return f"{zlib.crc32(line):08x}"
+    if batch_mark(line) is not None:
+        line = without_batch(line)[:-1]
+    return str(line[-10:-2], "ascii")
+
+
+def seq_of(line: bytes) -> int | None:
+    """Return the ``seq`` of a good line, also of one that only remembers it; ``None`` if it has none."""
+    head = head_of(line)
+    if head is not None:
+        return head[1]
+    if is_seq_floor(line):
+        return int(line[len(_SEQ_FLOOR) : line.index(b",")])
+    turn = parse(line)
+    return None if turn is None else turn.seq
+
+
+def parse(line: bytes) -> Turn | None:
+    """Return the turn in *line*, or ``None`` if it holds none. The seal is not looked at."""
+    try:
+        return turn_from_object(jsontext.loads(line))
+    except jsontext.NotJson:
+        return None
+
+
+def parse_object(line: bytes) -> dict[str, Any]:
+    """Return the JSON object in a line that is known to hold one."""
+    value: dict[str, Any] = jsontext.loads(line)
+    return value
+
+
+def fault_of(line: bytes) -> str | None:
+    """Say why *line* is neither a turn nor a mark of ours, or ``None`` if it is good.
+
+    A seal is believed without parsing; a line without one is parsed.
+    """
+    if is_sealed(line):
+        if seal_holds(line):
+            return None
+        return NUL if b"\0" in line else CHECKSUM
+    if b"\0" in line:
+        return NUL
+    try:
+        value = jsontext.loads(line)
+    except jsontext.NotJson:
+        return NOT_JSON
+    return None if turn_from_object(value) is not None else NOT_A_TURN
+
+
+def draft_substance(draft: Draft) -> int:
+    """Return what ``substance_crc`` gives for the line that *draft* would become."""
+    return zlib.crc32(draft.tail)

@@ -1,0 +1,532 @@
+"""Compaction: rewrite a log without the turns that a policy lets go, while others write to it.
+
+The kept lines' bytes are copied aside without the lock; the lock is held only to copy what came
+meanwhile and to put the new file in place. At every moment the name leads to one whole log, the
+old or the new, and what is dropped is in the trash before it leaves the log.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from convmem.errors import ConvmemError, LockTimeout, StorageFull, storage_error
+from convmem.log import codec, dropped, heal, lines, locks, records
+from convmem.log.files import owner_of_temporary, sync_data, temporary_name, write_all
+from convmem.log.read import turns_of
+from convmem.quantities import format_time
+from convmem.retention import KEPT, Facts, RetentionPlan, RetentionPolicy, TurnFacts, plan
+from convmem.tools import may_have_tools, tool_ids
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from convmem.log.append import Log
+    from convmem.log.durability import OpenLog
+    from convmem.log.files import Folder
+    from convmem.log.read import StoredTurn
+    from convmem.log.records import Damage
+
+TRASH = ".trash"
+_BLOCK = 1 << 20
+# What came meanwhile is copied without the lock until little enough is left to copy under it.
+_SMALL_DELTA_BYTES = 64 << 10
+_MOST_ROUNDS = 4
+_MOST_RANGES = 1000
+
+
+@dataclass(slots=True)
+class CompactionReport:
+    """What a compaction did, or with ``dry_run`` would do. Counts and bytes are exact.
+
+    Attributes:
+        kept: Turns that stay (those recorded while it ran not counted).
+        dropped: Turns that went; ``reasons`` has how many for each reason.
+        dropped_bytes: Bytes of their lines.
+        ranges: The ``seq`` of the first and last turn of each run that went; the first 1,000.
+        bytes_before, bytes_after: The log's size.
+        damaged: Damaged lines; where turns went, these went to ``quarantine``.
+        trash: The file with the dropped turns, inside ``.trash``; ``None`` with ``discard``.
+        quarantine: The file with the damaged bytes, inside ``.quarantine``.
+    """
+
+    kept: int = 0
+    dropped: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    dropped_bytes: int = 0
+    ranges: list[tuple[int | None, int | None]] = field(default_factory=list)
+    bytes_before: int = 0
+    bytes_after: int = 0
+    damaged: int = 0
+    trash: str | None = None
+    quarantine: str | None = None
+    dry_run: bool = False
+
+
+class _Survey:
+    """Where every turn and every damaged line of a log stands: some 26 bytes each."""
+
+    def __init__(self) -> None:
+        self.facts = Facts()
+        self.offsets = array("Q")
+        self.damage = array("Q")  # start, end, start, end, …
+        self.batches = array("Q")  # first turn, closing turn, …
+        self.highest_seq = 0
+
+    def damaged(self, damage: Damage) -> None:
+        self.damage.extend((damage.offset, damage.offset + damage.length + 1))
+
+
+def preview(fd: int, end: int, policy: RetentionPolicy, now: datetime) -> CompactionReport:
+    """Say what ``compact`` would do, from the log ``[0, end)`` alone. Writes nothing."""
+    survey = _survey(fd, end, policy, now, _ignore)
+    return _report(fd, survey, plan(policy, survey.facts), end, dry_run=True)
+
+
+def compact(
+    log: Log,
+    policy: RetentionPolicy,
+    *,
+    now: datetime,
+    discard: bool,
+    remember_seconds: float,
+    timeout_seconds: float,
+    leftovers: Iterable[tuple[str, str]] | None,
+    healed: Callable[[str], None],
+    advanced: Callable[[int], None],
+) -> CompactionReport:
+    """Rewrite the log without the turns that *policy* lets go at *now*.
+
+    Needs room for the kept turns, and for the dropped ones unless *discard*. *leftovers* are this
+    log's part of ``find_leftovers``, for callers that compact many; ``None`` looks for them.
+
+    Raises:
+        LockTimeout: Another compaction is at work on this log.
+        StorageFull, StorageError: The log is as it was.
+        FileNotFoundError: There is no such log.
+    """
+    with _exclusive(log.folder, log.name):
+        if leftovers is None:
+            leftovers = find_leftovers(log.folder).get(log.name, ())
+        opened, end, last_seq = log.with_lock(timeout_seconds, healed)
+        try:
+            # Under both locks: healing makes such files under the one, compaction under the other.
+            _sweep(log.folder, leftovers)
+            opened.use()
+        finally:
+            log.unlock()
+        try:
+            survey = _survey(opened.fd, end, policy, now, advanced)
+            decided = plan(policy, survey.facts)
+            report = _report(opened.fd, survey, decided, end, dry_run=False)
+            if decided.dropped:
+                run = _Rewrite(log, opened, survey, decided, report)
+                run.carry_out(
+                    end,
+                    last_seq,
+                    now=now,
+                    discard=discard,
+                    remember_seconds=remember_seconds,
+                    timeout_seconds=timeout_seconds,
+                    healed=healed,
+                )
+            return report
+        except OSError as error:
+            raise storage_error(error, f"cannot compact {log.name}.jsonl") from error
+        finally:
+            opened.let_go()
+
+
+class _Rewrite:
+    """One rewrite: the files that it makes, and their removal should it fail."""
+
+    def __init__(
+        self,
+        log: Log,
+        opened: OpenLog,
+        survey: _Survey,
+        decided: RetentionPlan,
+        report: CompactionReport,
+    ) -> None:
+        self.log = log
+        self.folder = log.folder
+        self.opened = opened
+        self.survey = survey
+        self.plan = decided
+        self.report = report
+
+    def carry_out(
+        self,
+        end: int,
+        last_seq: int,
+        *,
+        now: datetime,
+        discard: bool,
+        remember_seconds: float,
+        timeout_seconds: float,
+        healed: Callable[[str], None],
+    ) -> None:
+        self._check_room(discard)
+        temporary = temporary_name(self.log.name)
+        fd = self.folder.open_file(temporary, os.O_RDWR | os.O_CREAT)
+        try:
+            try:
+                os.fchmod(fd, os.fstat(self.opened.fd).st_mode & 0o777)
+                _copy(self.opened.fd, fd, self._kept_pieces())
+                # All of this stands before the log loses a byte.
+                if not discard:
+                    self._fill_trash(now)
+                self._quarantine_damage()
+                dropped.remember(
+                    self.folder,
+                    self.log.name,
+                    self._dropped_turns(),
+                    now.timestamp(),
+                    now.timestamp() + remember_seconds,
+                )
+                self._replace(fd, temporary, end, last_seq, timeout_seconds, healed)
+            finally:
+                os.close(fd)
+        except BaseException:
+            self.folder.remove(temporary)
+            self._empty_trash()
+            raise
+
+    def _replace(
+        self,
+        fd: int,
+        temporary: str,
+        done: int,
+        last_seq: int,
+        timeout_seconds: float,
+        healed: Callable[[str], None],
+    ) -> None:
+        """Copy what came since, and put the new file in place of the old."""
+        surveyed = done
+        for _ in range(_MOST_ROUNDS):
+            end = self._locked_end(timeout_seconds, healed)
+            self.log.unlock()
+            if end - done <= _SMALL_DELTA_BYTES:
+                break
+            _copy(self.opened.fd, fd, [(done, end)])
+            done = end
+        sync_data(fd)
+        end = self._locked_end(timeout_seconds, healed)
+        try:
+            _copy(self.opened.fd, fd, [(done, end)])
+            if end == surveyed and self._newest_kept_seq() < last_seq:
+                write_all(fd, codec.seq_floor_line(last_seq))
+            # Before the rename: else a power cut may leave the name on an empty file.
+            os.fsync(fd)
+            self.report.bytes_after = os.fstat(fd).st_size
+            self.folder.rename(temporary, f"{self.log.name}.jsonl")
+            # And the folder, while the lock is held: what is appended to the new file must not
+            # be answered while a power cut could still bring the old one back.
+            self.folder.sync()
+        finally:
+            self.log.unlock()
+
+    def _locked_end(self, timeout_seconds: float, healed: Callable[[str], None]) -> int:
+        """Take the lock and return where the log ends now; it must still be the same file."""
+        opened, end, _ = self.log.with_lock(timeout_seconds, healed)
+        if opened.identity != self.opened.identity:
+            self.log.unlock()
+            raise ConvmemError(
+                f"{self.log.name}.jsonl was replaced while it was being compacted",
+                hint="nothing was changed; compact again",
+            )
+        return end
+
+    def _check_room(self, discard: bool) -> None:
+        needed = self.report.bytes_after + (0 if discard else self.report.dropped_bytes)
+        try:
+            room = os.fstatvfs(self.folder.fd)
+        except (OSError, AttributeError):
+            return  # not every file system tells; a full disk is met when it is met
+        free = room.f_bavail * room.f_frsize
+        if free < needed:
+            raise StorageFull(
+                f"compacting {self.log.name}.jsonl needs {needed:,} bytes and {free:,} are free",
+                hint="nothing was changed; make room, or drop the turns for good with --discard",
+            )
+
+    def _kept_pieces(self) -> Iterator[tuple[int, int] | bytes]:
+        """Yield the byte spans to copy, and lines that must change, in order."""
+        loose = self._loose_batches()
+        start = end = 0
+        for at, verdict in enumerate(self.plan):
+            if verdict != KEPT:
+                continue
+            offset = self.survey.offsets[at]
+            size = self.survey.facts.sizes[at]
+            if at in loose:
+                yield start, end
+                start = end = offset + size
+                yield codec.without_batch(os.pread(self.opened.fd, size - 1, offset))
+            elif offset == end:
+                end += size
+            else:
+                yield start, end
+                start, end = offset, offset + size
+        yield start, end
+
+    def _loose_batches(self) -> set[int]:
+        """Return the kept turns whose batch loses its closing line: they stand alone from now on."""
+        loose: set[int] = set()
+        batches = self.survey.batches
+        for first, closing in zip(batches[::2], batches[1::2], strict=True):
+            if self.plan[closing] != KEPT:
+                loose.update(at for at in range(first, closing) if self.plan[at] == KEPT)
+        return loose
+
+    def _dropped_spans(self) -> Iterator[tuple[int, int]]:
+        start = end = 0
+        for at, verdict in enumerate(self.plan):
+            if verdict == KEPT:
+                continue
+            offset = self.survey.offsets[at]
+            if offset != end:
+                yield start, end
+                start = offset
+            end = offset + self.survey.facts.sizes[at]
+        yield start, end
+
+    def _fill_trash(self, now: datetime) -> None:
+        stamp = format_time(now).translate(_STAMP)
+        name = f"{self.log.name}.{stamp}.{os.urandom(4).hex()}.jsonl"
+        trash = self.folder.subfolder(TRASH)
+        try:
+            temporary = temporary_name(self.log.name)
+            fd = trash.open_file(temporary, os.O_WRONLY | os.O_CREAT)
+            try:
+                try:
+                    _copy(self.opened.fd, fd, self._dropped_spans())
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                trash.rename(temporary, name)
+            except BaseException:
+                trash.remove(temporary)
+                raise
+            self.report.trash = name
+            trash.sync()
+        finally:
+            trash.close()
+
+    def _empty_trash(self) -> None:
+        """Take back what the trash got, since its turns stay in the log."""
+        if self.report.trash is None:
+            return
+        try:
+            trash = self.folder.existing_subfolder(TRASH)
+            try:
+                trash.remove(self.report.trash)
+            finally:
+                trash.close()
+        except OSError:
+            return  # a turn that is in both places is restored as one
+        self.report.trash = None
+
+    def _quarantine_damage(self) -> None:
+        damage = self.survey.damage
+        if damage:
+            spans = list(zip(damage[::2], damage[1::2], strict=True))
+            self.report.quarantine = heal.set_aside(
+                self.folder, self.log.name, self.opened.fd, spans
+            )
+
+    def _dropped_turns(self) -> Iterator[dropped.DroppedTurn]:
+        for start, end in self._dropped_spans():
+            for _, _, line in lines.forward(self.opened.fd, start, end):
+                head = None if line is None else codec.head_of(line)
+                if line is None or head is None or not codec.is_sealed(line):
+                    continue  # a line by hand has no id that a client could retry
+                substance = codec.substance_crc(line)
+                yield dropped.DroppedTurn(codec.text_of(head[0]), head[1], head[2], substance or 0)
+
+    def _newest_kept_seq(self) -> int:
+        for at in range(len(self.plan) - 1, -1, -1):
+            if self.plan[at] == KEPT:
+                line = os.pread(
+                    self.opened.fd, self.survey.facts.sizes[at] - 1, self.survey.offsets[at]
+                )
+                seq = codec.seq_of(line)
+                if seq is not None:
+                    return seq
+        return 0
+
+
+def _survey(
+    fd: int, end: int, policy: RetentionPolicy, now: datetime, advanced: Callable[[int], None]
+) -> _Survey:
+    """Read the log once and note where its turns are and what the decision needs of them."""
+    survey = _Survey()
+    facts, offsets = survey.facts, survey.offsets
+    cutoff = policy.cutoff(now)
+    cutoff_text = None if cutoff is None else format_time(cutoff)
+    told = 0
+    open_batch: tuple[bytes, int] | None = None
+    for stored in turns_of(records.forward(fd, 0, end, survey.damaged), survey.damaged):
+        line = stored.line
+        size = len(line) + 1
+        offsets.append(stored.offset)
+        is_old = cutoff is not None and _is_older(stored, cutoff, cutoff_text or "")
+        if may_have_tools(line):
+            calls, results = tool_ids(stored.turn)
+            facts.add(TurnFacts(size, is_old, calls, results))
+        else:
+            facts.add_plain(size, is_old)
+        mark = codec.batch_mark(line) if stored.is_sealed else None
+        if mark is not None:
+            at = len(offsets) - 1
+            first = open_batch[1] if open_batch is not None and open_batch[0] == mark[0] else at
+            open_batch = (mark[0], first)
+            if mark[1] == mark[2] - 1:
+                survey.batches.extend((first, at))
+                open_batch = None
+        if stored.offset - told >= _BLOCK:
+            advanced(stored.offset - told)
+            told = stored.offset
+    advanced(end - told)
+    return survey
+
+
+def _is_older(stored: StoredTurn, cutoff: datetime, cutoff_text: str) -> bool:
+    head = codec.head_of(stored.line)
+    if head is not None and len(head[2]) == len(cutoff_text) and head[2][-1:] == "Z":
+        return head[2] < cutoff_text  # times of one length and zone sort as text
+    moment = stored.turn.ts
+    return moment is not None and moment < cutoff
+
+
+def _report(
+    fd: int, survey: _Survey, decided: RetentionPlan, end: int, *, dry_run: bool
+) -> CompactionReport:
+    report = CompactionReport(
+        kept=len(decided) - decided.dropped,
+        dropped=decided.dropped,
+        reasons=decided.reasons,
+        bytes_before=end,
+        bytes_after=end,
+        damaged=len(survey.damage) // 2,
+        dry_run=dry_run,
+    )
+    if not decided.dropped:
+        return report
+    runs: list[tuple[int, int]] = []
+    kept_bytes = 0
+    previous = KEPT
+    for at, verdict in enumerate(decided):
+        if verdict == KEPT:
+            kept_bytes += survey.facts.sizes[at]
+        else:
+            report.dropped_bytes += survey.facts.sizes[at]
+            if previous != KEPT:
+                runs[-1] = (runs[-1][0], at)
+            elif len(runs) < _MOST_RANGES:
+                runs.append((at, at))
+        previous = verdict
+    report.bytes_after = kept_bytes
+
+    def seq(at: int) -> int | None:
+        return codec.seq_of(os.pread(fd, survey.facts.sizes[at] - 1, survey.offsets[at]))
+
+    report.ranges = [(seq(first), seq(last)) for first, last in runs]
+    return report
+
+
+def _copy(source: int, target: int, pieces: Iterable[tuple[int, int] | bytes]) -> None:
+    """Append byte spans of *source*, and lines as given, to *target*.
+
+    Synced every megabyte: one large sync at the end would make every other writer of the disk
+    wait for it (51 ms measured on ext4 for 100 MiB).
+    """
+    waiting = 0
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            write_all(target, piece)
+            waiting += len(piece)
+            continue
+        at, end = piece
+        while at < end:
+            data = os.pread(source, min(_BLOCK, end - at), at)
+            if not data:
+                raise ConvmemError("the log was cut short while it was being compacted")
+            write_all(target, data)
+            at += len(data)
+            waiting += len(data)
+            if waiting >= _BLOCK:
+                sync_data(target)
+                waiting = 0
+
+
+class _exclusive:  # noqa: N801 - read as a verb: with _exclusive(...)
+    """At most one compaction of a log at a time; the second is told so at once."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        import filelock
+
+        folder.subfolder(locks.FOLDER).close()
+        self._name = name
+        self._lock = filelock.FileLock(
+            os.path.join(folder.path, locks.FOLDER, f"{name}.lock.c"), timeout=0, mode=0o600
+        )
+
+    def __enter__(self) -> None:
+        import filelock
+
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise LockTimeout(
+                f"{self._name}.jsonl is being compacted by somebody else",
+                hint="nothing to do: the other compaction goes on",
+            ) from None
+        except OSError as error:
+            raise storage_error(error, f"cannot lock {self._name}.jsonl for compaction") from error
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+
+_STAMP = {ord(mark): None for mark in "-:."}
+
+
+def find_leftovers(folder: Folder) -> dict[str, list[tuple[str, str]]]:
+    """Return, for each log, the (subfolder, name) of its files in the making.
+
+    Some may belong to work that goes on: remove them only while holding the locks of that log.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for inner_name in ("", TRASH, dropped.FOLDER, heal.QUARANTINE):
+        try:
+            inner = folder if not inner_name else folder.existing_subfolder(inner_name)
+        except FileNotFoundError:
+            continue
+        for entry in inner.entries():
+            owner = owner_of_temporary(entry.name)
+            if owner is not None:
+                found.setdefault(owner, []).append((inner_name, entry.name))
+        if inner is not folder:
+            inner.close()
+    return found
+
+
+def _sweep(folder: Folder, leftovers: Iterable[tuple[str, str]]) -> None:
+    """Remove files in the making that died with their makers; the caller keeps live ones out."""
+    for inner_name, name in leftovers:
+        if not inner_name:
+            folder.remove(name)
+            continue
+        inner = folder.existing_subfolder(inner_name)
+        try:
+            inner.remove(name)
+        finally:
+            inner.close()
+
+
+def _ignore(amount: int) -> None:
+    """Nobody watches."""

@@ -1,0 +1,122 @@
+"""The ids of turns that a policy dropped, remembered for a while.
+
+A client may retry a turn that was stored, answered into a broken connection, and compacted away
+since: without this it would be stored a second time. One small file per log, rewritten by each
+compaction; a line that is past its time counts no more.
+"""
+
+from __future__ import annotations
+
+import os
+
+from convmem import jsontext
+from convmem.log import lines
+from convmem.log.files import temporary_name, write_aside
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from convmem.log.files import Folder
+
+FOLDER = ".dropped"
+_BLOCK = 1 << 20
+
+
+class DroppedTurn:
+    """A turn that is no longer in its log: its id, its place and time, and what it said, as a CRC."""
+
+    __slots__ = ("seq", "substance", "ts_text", "turn_id")
+
+    def __init__(self, turn_id: str, seq: int, ts_text: str, substance: int) -> None:
+        self.turn_id = turn_id
+        self.seq = seq
+        self.ts_text = ts_text
+        self.substance = substance
+
+
+def find(folder: Folder, name: str, turn_id: str, now: float) -> DroppedTurn | None:
+    """Return the turn with *turn_id* if it was dropped and is still remembered at *now*."""
+    fd = _open(folder, name)
+    if fd is None:
+        return None
+    try:
+        # The id leads its line, so it is found without parsing the others.
+        start = b'{"id":' + jsontext.dumps(turn_id) + b","
+        for block in _blocks(fd):
+            at = 0 if block.startswith(start) else block.find(b"\n" + start) + 1
+            if at or block.startswith(start):
+                known = jsontext.loads(block[at : block.index(b"\n", at)])
+                if known["until"] <= now:
+                    return None
+                return DroppedTurn(turn_id, known["seq"], known["ts"], known["substance"])
+    finally:
+        os.close(fd)
+    return None
+
+
+def remember(
+    folder: Folder, name: str, turns: Iterable[DroppedTurn], now: float, until: float
+) -> None:
+    """Add *turns* to what is remembered, until *until*, and forget what is past its time. Durable."""
+
+    def chunks() -> Iterator[bytes]:
+        fd = _open(folder, name)
+        if fd is not None:
+            try:
+                end = lines.finished_end(fd, os.fstat(fd).st_size)
+                for _, _, line in lines.forward(fd, 0, end):
+                    if line is not None and jsontext.loads(line)["until"] > now:
+                        yield line + b"\n"
+            finally:
+                os.close(fd)
+        for turn in turns:
+            yield b'{"id":%b,"seq":%d,"ts":%b,"substance":%d,"until":%d}\n' % (
+                jsontext.dumps(turn.turn_id),
+                turn.seq,
+                jsontext.dumps(turn.ts_text),
+                turn.substance,
+                until,
+            )
+
+    inner = folder.subfolder(FOLDER)
+    try:
+        write_aside(inner, f"{name}.jsonl", temporary_name(name), _gathered(chunks()))
+    finally:
+        inner.close()
+
+
+def _open(folder: Folder, name: str) -> int | None:
+    try:
+        inner = folder.existing_subfolder(FOLDER)
+    except FileNotFoundError:
+        return None
+    try:
+        return inner.open_file(f"{name}.jsonl", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    finally:
+        inner.close()
+
+
+def _blocks(fd: int) -> Iterator[bytes]:
+    """Yield whole lines, a megabyte or so at a time."""
+    rest = b""
+    at = 0
+    while data := os.pread(fd, _BLOCK, at):
+        at += len(data)
+        cut = data.rfind(b"\n") + 1
+        yield rest + data[:cut]
+        rest = data[cut:]
+
+
+def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= _BLOCK:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join(held)

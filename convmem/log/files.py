@@ -1,0 +1,288 @@
+"""Files and folders that cannot be led astray: every name is taken relative to an open folder.
+
+A name here is one path component. Links are not followed, pipes and devices are not opened,
+folders are made 0700 and files 0600 whatever the umask.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+
+from convmem.errors import StorageDenied, storage_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+# A planted pipe would otherwise hold an open() until somebody writes to it.
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+_COMMON = _NOFOLLOW | _NONBLOCK | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+if sys.platform == "darwin":
+    import fcntl
+
+    def sync_data(fd: int) -> None:
+        """Ask the drive itself to write: fsync alone leaves the bytes in its cache on macOS."""
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+
+else:
+    sync_data = getattr(os, "fdatasync", os.fsync)
+
+
+class Folder:
+    """An open folder. Close it, or let it go: it closes itself.
+
+    Attributes:
+        path: Where it was when it was opened, for messages.
+        fd: Its descriptor.
+    """
+
+    __slots__ = ("_identity", "fd", "path")
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        found = os.fstat(fd)
+        self._identity = (found.st_dev, found.st_ino)
+
+    @classmethod
+    def open(cls, path: str, *, create: bool = False) -> Folder:
+        """Open the folder at *path*; with *create*, make it and what leads to it first.
+
+        Raises:
+            FileNotFoundError: It is not there and *create* is false.
+            StorageError: It is not a folder, belongs to somebody else, or is open to others.
+        """
+        if create:
+            _make_folders(path)
+        try:
+            fd = os.open(path, os.O_RDONLY | _DIRECTORY | _COMMON)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno == errno.ENOTDIR:
+                raise StorageDenied(f"{path} is not a folder", errno=error.errno) from error
+            raise storage_error(error, f"cannot open {path}") from error
+        try:
+            _check_owner(path, os.fstat(fd))
+            return cls(path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def is_current(self) -> bool:
+        """Whether *path* still leads here: not after it was removed, moved or replaced."""
+        try:
+            found = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def close(self) -> None:
+        """Close the descriptor. Closing twice is harmless."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def stat(self, name: str) -> os.stat_result:
+        """Return what *name* is, without following it."""
+        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+
+    def open_file(self, name: str, flags: int) -> int:
+        """Open the regular file *name*. With ``O_CREAT`` it must not have been there before.
+
+        Raises:
+            FileNotFoundError, FileExistsError: As they say.
+            StorageDenied: It is a link, a pipe, a device or a folder.
+        """
+        if flags & os.O_CREAT:
+            fd = os.open(name, flags | os.O_EXCL | _COMMON, FILE_MODE, dir_fd=self.fd)
+            try:
+                # The umask may have taken bits that the owner needs.
+                if stat.S_IMODE(os.fstat(fd).st_mode) != FILE_MODE:
+                    os.fchmod(fd, FILE_MODE)
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
+        try:
+            fd = os.open(name, flags | _COMMON, dir_fd=self.fd)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                raise self._not_a_file(name, error.errno) from error
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise self._not_a_file(name, None)
+        return fd
+
+    def subfolder(self, name: str) -> Folder:
+        """Open the folder *name* inside, making it if it is not there."""
+        made = False
+        try:
+            os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
+            made = True
+        except FileExistsError:
+            pass
+        opened = self.existing_subfolder(name)
+        if made:
+            os.fchmod(opened.fd, FOLDER_MODE)
+            self.sync()
+        return opened
+
+    def existing_subfolder(self, name: str) -> Folder:
+        """Open the folder *name* inside.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            StorageDenied: It is a link or not a folder.
+        """
+        path = os.path.join(self.path, name)
+        try:
+            fd = os.open(name, os.O_RDONLY | _DIRECTORY | _COMMON, dir_fd=self.fd)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise StorageDenied(
+                    f"{path} is not a folder",
+                    hint="a link or a file stands where a folder of convmem's own should be",
+                    errno=error.errno,
+                ) from error
+            raise
+        return Folder(path, fd)
+
+    def rename(self, source: str, target: str) -> None:
+        """Put the file *source* in the place of *target*, in one step for every observer."""
+        os.rename(source, target, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def remove(self, name: str) -> None:
+        """Remove the file *name*; not being there is fine."""
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except FileNotFoundError:
+            pass
+
+    def sync(self) -> None:
+        """Make the names in this folder survive a power cut."""
+        try:
+            os.fsync(self.fd)
+        except OSError as error:
+            # Some file systems have no notion of syncing a folder; they then order it themselves.
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+                raise
+
+    def entries(self) -> Iterator[os.DirEntry[str]]:
+        """Yield what stands in this folder, in no order."""
+        with os.scandir(self.fd) as found:
+            yield from found
+
+    def _not_a_file(self, name: str, number: int | None) -> StorageDenied:
+        return StorageDenied(
+            f"{os.path.join(self.path, name)} is not a regular file",
+            hint="a link, pipe or device stands where a log should be; nothing was followed",
+            errno=number,
+        )
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of *data*. A disk that fills up in the middle raises and leaves a part written."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def read_exactly(fd: int, count: int, offset: int) -> bytes:
+    """Read up to *count* bytes at *offset*, less only where the file ends."""
+    data = os.pread(fd, count, offset)
+    if len(data) == count or not data:
+        return data
+    parts = [data]
+    missing = count - len(data)
+    while missing:
+        data = os.pread(fd, missing, offset + count - missing)
+        if not data:
+            break
+        parts.append(data)
+        missing -= len(data)
+    return b"".join(parts)
+
+
+def temporary_name(name: str) -> str:
+    """Return a new name for a file in the making that belongs to the log *name*.
+
+    It begins with a dot, so that it is never taken for a conversation.
+    """
+    return f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+
+
+def owner_of_temporary(file_name: str) -> str | None:
+    """Return the log that a file in the making belongs to, or ``None`` if it is no such file."""
+    parts = file_name.rsplit(".", 3)
+    if len(parts) != 4 or parts[3] != "tmp" or not parts[0].startswith("."):
+        return None
+    return parts[0][1:] if parts[1].isdigit() and len(parts[2]) == 8 else None
+
+
+def write_aside(folder: Folder, name: str, temporary: str, chunks: Iterable[bytes]) -> None:
+    """Make the file *name* hold *chunks*, durably and in one step: whole or not at all."""
+    fd = folder.open_file(temporary, os.O_WRONLY | os.O_CREAT)
+    try:
+        try:
+            for chunk in chunks:
+                write_all(fd, chunk)
+            # Before the rename: a power cut may otherwise leave the name on an empty file.
+            sync_data(fd)
+        finally:
+            os.close(fd)
+        folder.rename(temporary, name)
+    except BaseException:
+        folder.remove(temporary)
+        raise
+    folder.sync()
+
+
+def _make_folders(path: str) -> None:
+    missing = []
+    at = path
+    while not os.path.isdir(at):
+        missing.append(at)
+        parent = os.path.dirname(at)
+        if parent == at:
+            break
+        at = parent
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder, FOLDER_MODE)
+        except FileExistsError:
+            continue  # another process was quicker
+        except OSError as error:
+            raise storage_error(error, f"cannot make the folder {folder}") from error
+        os.chmod(folder, FOLDER_MODE)
+        above = os.open(os.path.dirname(folder) or ".", os.O_RDONLY | _DIRECTORY)
+        try:
+            os.fsync(above)
+        finally:
+            os.close(above)
+
+
+def _check_owner(path: str, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        raise StorageDenied(
+            f"{path} belongs to another user (uid {found.st_uid})",
+            hint="an archive is private to one user; run as its owner, or name another folder",
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise StorageDenied(
+            f"{path} can be written by other users",
+            hint=f"an archive is private to one user; try: chmod go-w {path}",
+        )

@@ -1,0 +1,325 @@
+"""Following one log: every committed turn once, in order, whatever happens to the file.
+
+The file may grow, be replaced by a compaction, be cut short, or be removed and made anew. The
+descriptor of the file that is being read stays open until all of it was read, so an inode number
+that the system gives out again cannot be mistaken for it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+
+from convmem.errors import UsageError
+from convmem.log import codec, lines, records
+from convmem.log.read import StoredTurn, turns_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from convmem.log.files import Folder
+    from convmem.log.records import OnDamage
+
+# A look costs some 2 µs; 20 ms between looks is 0.5 % of a core (measured), 250 ms hardly any.
+_SHORTEST_WAIT_SECONDS = 0.005
+_LONGEST_WAIT_SECONDS = 0.25
+# How far back a log that was cut short is compared with what was seen of it.
+_REMEMBERED_LINES = 4096
+
+
+class Cursor:
+    """A place between two turns that survives restarts and compactions.
+
+    Attributes:
+        seq: The ``seq`` of the last turn before it, 0 at the start.
+        crc: Eight hex digits that stand for that turn's line, so that another turn of the same
+            number is told apart.
+        lines: How many lines without a ``seq`` were read after it.
+    """
+
+    __slots__ = ("crc", "lines", "seq")
+
+    def __init__(self, seq: int = 0, crc: str = "00000000", lines: int = 0) -> None:
+        self.seq = seq
+        self.crc = crc
+        self.lines = lines
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Return the cursor that ``str(cursor)`` wrote.
+
+        Raises:
+            UsageError: The text is no cursor.
+        """
+        parts = text.strip().split(":")
+        try:
+            seq, crc, after = int(parts[0]), parts[1], int(parts[2])
+            if seq < 0 or after < 0 or len(crc) != 8 or len(parts) != 3:
+                raise ValueError
+            int(crc, 16)
+        except (ValueError, IndexError):
+            raise UsageError(
+                f"not a cursor: {text.strip()[:80]!r}",
+                hint="a cursor looks like 17:9f3a01bc:0; remove the file to start over",
+            ) from None
+        return cls(seq, crc, after)
+
+    def __str__(self) -> str:
+        return f"{self.seq}:{self.crc}:{self.lines}"
+
+    def __repr__(self) -> str:
+        return f"Cursor({self.seq}, {self.crc!r}, {self.lines})"
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other) if isinstance(other, Cursor) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def after(self, lines: int) -> Cursor:
+        """Return the cursor that many lines without a ``seq`` further on."""
+        return Cursor(self.seq, self.crc, self.lines + lines)
+
+    def step(self, stored: StoredTurn) -> Cursor:
+        """Return the cursor behind *stored*, which comes next."""
+        seq = stored.seq
+        if seq is None or (not stored.is_sealed and seq <= self.seq):
+            return Cursor(self.seq, self.crc, self.lines + 1)
+        return Cursor(seq, codec.line_crc(stored.line), 0)
+
+
+def place_of(fd: int, end: int, cursor: Cursor) -> int | None:
+    """Return the byte behind *cursor* in a log, or ``None`` if the log is not the cursor's.
+
+    Compaction may have dropped the cursor's own turn: the place is then before the next one.
+    """
+    if cursor.seq == 0:
+        return _skip(fd, 0, end, cursor.lines)
+    if records.last_seq(fd, end) < cursor.seq:
+        return None
+    start = records.offset_after(fd, end, cursor.seq - 1)
+    for offset, line_end, data in lines.forward(fd, start, end):
+        if data is None or codec.fault_of(data) is not None:
+            continue
+        seq = codec.seq_of(data)
+        if seq is None:
+            continue
+        if seq > cursor.seq or codec.is_seq_floor(data):
+            return offset
+        if codec.line_crc(data) == cursor.crc:
+            return _skip(fd, line_end + 1, end, cursor.lines)
+        return None
+    return end
+
+
+def _skip(fd: int, start: int, end: int, count: int) -> int:
+    """Return the byte behind *count* turns from *start* on."""
+    if count:
+        for stored in turns_of(records.forward(fd, start, end, _unnoticed), _unnoticed):
+            start = stored.offset + len(stored.line) + 1
+            count -= 1
+            if not count:
+                break
+    return min(start, end)
+
+
+class Follower:
+    """Yields turns as they are committed. Iterate it; it ends when it is closed or idle too long.
+
+    Attributes:
+        cursor: Behind the last turn that was yielded. Save ``str(cursor)`` to go on from there
+            in another process.
+        diverged: How often the log turned out not to be the one that was followed before
+            (removed and made anew, or cut short and written again).
+    """
+
+    def __init__(
+        self,
+        open_folder: Callable[[], Folder],
+        name: str,
+        *,
+        after: Cursor | None,
+        damaged: OnDamage,
+        idle_seconds: float | None = None,
+    ) -> None:
+        self.cursor = after or Cursor()
+        self.diverged = 0
+        self._open_folder = open_folder
+        self._folder: Folder | None = None
+        self._file = f"{name}.jsonl"
+        self._damaged = damaged
+        self._idle_seconds = idle_seconds
+        self._fd = -1
+        self._identity = (0, 0)
+        self._offset = 0
+        self._size = -1
+        # Where the lines read last began, and what they were.
+        self._seen: deque[tuple[int, str]] = deque(maxlen=_REMEMBERED_LINES)
+        self._closed = False
+
+    def __iter__(self) -> Iterator[StoredTurn]:
+        wait = _SHORTEST_WAIT_SECONDS
+        idle_since = time.monotonic()
+        try:
+            while not self._closed:
+                found = False
+                for stored in self._look():
+                    found = True
+                    yield stored
+                    if self._is_closed():
+                        return
+                now = time.monotonic()
+                if found:
+                    wait, idle_since = _SHORTEST_WAIT_SECONDS, now
+                    continue
+                if self._idle_seconds is not None and now - idle_since >= self._idle_seconds:
+                    return
+                time.sleep(wait)
+                wait = min(wait * 1.2, _LONGEST_WAIT_SECONDS)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the iteration: at once between turns, within 0.25 s from another thread."""
+        self._closed = True
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _is_closed(self) -> bool:
+        return self._closed
+
+    def _look(self) -> Iterator[StoredTurn]:
+        """Yield what was committed since the last look."""
+        # First where the name leads, then the rest of the file we have: once the name leads
+        # elsewhere nobody appends to the old file, so this reads all of it.
+        named = self._stat()
+        if self._fd >= 0:
+            yield from self._drain()
+            if named is None or (named.st_dev, named.st_ino) == self._identity:
+                return
+        if named is not None and not self._closed:
+            self._change_over()
+            yield from self._drain()
+
+    def _stat(self) -> os.stat_result | None:
+        """Return what the log's name leads to, or ``None``; the folder too may come and go."""
+        try:
+            if self._folder is None:
+                self._folder = self._open_folder()
+            return self._folder.stat(self._file)
+        except FileNotFoundError:
+            if self._folder is not None and not self._folder.is_current():
+                self._folder = None
+            return None
+
+    def _drain(self) -> Iterator[StoredTurn]:
+        size = os.fstat(self._fd).st_size
+        if size == self._size:
+            return
+        self._size = size
+        if size < self._offset or not self._last_is_there(size):
+            self._cut_short(size)
+        end = lines.finished_end(self._fd, size, start=self._offset)
+        told: list[records.Damage] = []
+        for stored in turns_of(
+            records.forward(self._fd, self._offset, end, told.append), told.append
+        ):
+            self._tell(told)
+            self._seen.append((stored.offset, codec.line_crc(stored.line)))
+            self._offset = stored.offset + len(stored.line) + 1
+            self.cursor = self.cursor.step(stored)
+            yield stored
+            if self._fd < 0:
+                return
+        # Damage that no turn follows may yet be healed, or be a batch in the making: it is told
+        # once a turn has come behind it.
+
+    def _tell(self, told: list[records.Damage]) -> None:
+        for damage in told:
+            self._damaged(damage)
+        told.clear()
+
+    def _last_is_there(self, size: int) -> bool:
+        """Whether the line that was read last still stands where it stood."""
+        if not self._seen:
+            return True
+        offset, crc = self._seen[-1]
+        line = _line_at(self._fd, offset, size)
+        return line is not None and codec.line_crc(line) == crc
+
+    def _cut_short(self, size: int) -> None:
+        """Find the last line that was read and is still there; go on behind it."""
+        while self._seen:
+            if self._last_is_there(size):
+                offset, crc = self._seen[-1]
+                line = _line_at(self._fd, offset, size) or b""
+                self._offset = offset + len(line) + 1
+                self.cursor = Cursor(codec.seq_of(line) or 0, crc)
+                return
+            self._seen.pop()
+        self._offset = 0
+        self.cursor = Cursor()
+        self.diverged += 1
+
+    def _change_over(self) -> None:
+        """Open the file that the name leads to now, and find our place in it."""
+        try:
+            if self._folder is None:
+                return
+            fd = self._folder.open_file(self._file, os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        found = os.fstat(fd)
+        end = lines.finished_end(fd, found.st_size)
+        self._size = -1
+        place = None
+        if self._fd < 0 or self._continues(fd, end):
+            place = place_of(fd, end, self.cursor)
+        if place is None:
+            place = 0
+            if self.cursor != Cursor():
+                self.diverged += 1
+            self.cursor = Cursor()
+        old, self._fd = self._fd, fd
+        if old >= 0:
+            os.close(old)
+        self._identity = (found.st_dev, found.st_ino)
+        self._offset = place
+        self._seen.clear()
+
+    def _continues(self, fd: int, end: int) -> bool:
+        """Whether the new file is a compaction of the one we have: its first turn was in it.
+
+        Without this, a log that was removed and has grown past our place would pass for it.
+        """
+        for _, _, data in lines.forward(fd, 0, end, block=64 << 10):
+            if data is None or codec.fault_of(data) is not None:
+                continue
+            seq = codec.seq_of(data)
+            if codec.is_seq_floor(data):
+                return True
+            if seq is None or seq > self.cursor.seq:
+                return True
+            crc = codec.line_crc(data)
+            size = os.fstat(self._fd).st_size
+            start = records.offset_after(self._fd, size, seq - 1)
+            for _, _, old in lines.forward(self._fd, start, size, block=64 << 10):
+                if old is not None and codec.fault_of(old) is None and codec.seq_of(old) == seq:
+                    return codec.line_crc(old) == crc
+                break
+            return False
+        return True
+
+
+def _line_at(fd: int, offset: int, end: int) -> bytes | None:
+    """Return the finished line that begins at *offset*, if one does before *end*."""
+    for _, _, line in lines.forward(fd, offset, end, block=4096):
+        return line
+    return None
+
+
+def _unnoticed(damage: records.Damage) -> None:
+    """Told when it is read, not when a place is looked for."""

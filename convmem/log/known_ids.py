@@ -1,0 +1,132 @@
+"""Whether a log already holds a given id: exactly, and in bounded memory.
+
+Made ids are new by construction and never looked up. For given ones a small log that is asked
+again keeps a set of hashes; anything else is a search of the bytes. A hash only says "perhaps":
+the bytes decide.
+"""
+
+from __future__ import annotations
+
+import os
+
+from convmem import jsontext
+from convmem.log import codec, lines, records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from convmem.turns import Turn
+
+# A set of this many hashes takes some 1.5 MiB; a log above either bound is searched each time.
+MOST_HASHES = 20_000
+LARGEST_LOG_BYTES = 4 << 20
+_BLOCK = 1 << 20
+
+
+class Found:
+    """The first turn with the id that was asked for, and its line."""
+
+    __slots__ = ("line", "turn")
+
+    def __init__(self, turn: Turn, line: bytes) -> None:
+        self.turn = turn
+        self.line = line
+
+
+class KnownIds:
+    """What is known of the ids in ``[0, covered)`` of one log. Used under the log's lock.
+
+    ``hashes`` is ``None`` where no set is kept. Compaction only takes ids away, so a set that was
+    made before it may say "perhaps" too often, never too seldom.
+    """
+
+    __slots__ = ("covered", "hashes", "lookups")
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: nothing is known."""
+        self.hashes: set[int] | None = None
+        self.covered = 0
+        self.lookups = 0
+
+    def extend(self, fd: int, committed: int) -> None:
+        """Learn the ids of ``[covered, committed)``; make the set first where it will pay."""
+        if self.hashes is None:
+            if self.lookups < 2 or committed > LARGEST_LOG_BYTES:
+                return
+            self.hashes, self.covered = set(), 0
+        for _, _, line in lines.forward(fd, self.covered, committed):
+            if line is not None:
+                turn_id = _id_of(line)
+                if turn_id is not None:
+                    self.hashes.add(hash(turn_id))
+        self.covered = committed
+        self._bound()
+
+    def add(self, turn_ids: list[str], committed: int) -> None:
+        """Learn ids that were just written, up to *committed*."""
+        if self.hashes is not None:
+            self.hashes.update(map(hash, turn_ids))
+            self.covered = committed
+            self._bound()
+
+    def may_hold(self, turn_id: str) -> bool:
+        """Whether *turn_id* could be in the log: certainly not, or perhaps."""
+        return self.hashes is None or hash(turn_id) in self.hashes
+
+    def _bound(self) -> None:
+        if self.hashes is not None and len(self.hashes) > MOST_HASHES:
+            self.hashes, self.lookups = None, 0
+
+
+def search(fd: int, turn_id: str, start: int, end: int) -> Found | None:
+    """Return the first turn with *turn_id* among the lines of ``[start, end)``.
+
+    Reads them all if need be, in blocks of 1 MiB: about a second for a gigabyte.
+    """
+    wanted = jsontext.dumps(turn_id)
+    at = start
+    while at < end:
+        data = os.pread(fd, min(_BLOCK, end - at) + len(wanted) - 1, at)
+        if not data:
+            return None
+        from_ = 0
+        while (hit := data.find(wanted, from_)) >= 0:
+            if at + hit + len(wanted) > end:
+                return None
+            found, line_end = _turn_at(fd, at + hit, start, end, turn_id)
+            if found is not None:
+                return found
+            from_ = max(hit + 1, line_end - at)
+        at += max(_BLOCK, from_)
+    return None
+
+
+def _turn_at(fd: int, offset: int, start: int, end: int, turn_id: str) -> tuple[Found | None, int]:
+    """Return the turn whose line holds *offset*, if it is the one, and where that line ends."""
+    line_start = lines.finished_end(fd, offset, start=start)
+    for at, line_end, line in lines.forward(fd, line_start, end, block=64 << 10):
+        if line is None or codec.fault_of(line) is not None:
+            return None, line_end + 1
+        turn = codec.parse(line)
+        if turn is None or turn.id != turn_id or not _is_whole(fd, at, line, end):
+            return None, line_end + 1
+        return Found(turn, line), line_end + 1
+    return None, end
+
+
+def _is_whole(fd: int, offset: int, line: bytes, end: int) -> bool:
+    """Whether the turn at *offset* is no part of a batch that was torn."""
+    if not codec.is_sealed(line) or codec.batch_mark(line) is None:
+        return True
+    first = next(iter(records.forward(fd, offset, end, lambda damage: None)), None)
+    return first is not None and first.offset == offset
+
+
+def _id_of(line: bytes) -> str | None:
+    head = codec.head_of(line) if codec.is_sealed(line) else None
+    if head is not None:
+        return codec.text_of(head[0])
+    turn = codec.parse(line)
+    return None if turn is None else turn.id

@@ -1,0 +1,168 @@
+"""The lock that every writer of one log holds: a sidecar file, never renamed, never emptied.
+
+Not the log itself: compaction replaces that file, and a lock on the old one would guard nothing.
+On POSIX this is ``flock`` on the sidecar, the same kernel lock that filelock takes, 60 times
+cheaper; elsewhere it is filelock. A holder that is killed lets go at once; there is no stale lock.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from _thread import allocate_lock
+
+from convmem.errors import LockTimeout, storage_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from convmem.log.files import Folder
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None
+
+FOLDER = ".locks"
+
+# A holder needs some 20 µs, so the first waits are short. The longest is kept short too: a waiter
+# that sleeps while the lock is free is what starves under load.
+_FIRST_WAIT_SECONDS = 20e-6
+_LONGEST_WAIT_SECONDS = 1e-3
+
+
+class SidecarLock:
+    """Exclusive among the threads of a process and among processes.
+
+    Between threads by a lock of the process (two threads would share the descriptor, and with it
+    the kernel's lock), between processes by the kernel.
+    """
+
+    __slots__ = ("_fd", "_folder", "_identity", "_name", "_path", "_threads")
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self._folder = folder
+        self._name = f"{name}.lock"
+        self._path = f"{FOLDER}/{self._name}"
+        self._threads = allocate_lock()
+        self._fd = -1
+        self._identity = (0, 0)
+
+    def acquire(self, timeout_seconds: float) -> None:
+        """Take the lock.
+
+        Raises:
+            LockTimeout: It was held by others for *timeout_seconds*.
+            StorageError: The lock file cannot be made or opened.
+        """
+        # A negative time-out would mean "for ever" to the thread lock.
+        patience = max(0.0, timeout_seconds)
+        deadline = None
+        if not self._threads.acquire(False):
+            deadline = time.monotonic() + patience
+            if not self._threads.acquire(True, min(patience, 1e9)):
+                raise self._timeout(patience)
+        try:
+            self._acquire_from_processes(patience, deadline)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def release(self) -> None:
+        """Let go."""
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            else:  # pragma: no cover - Windows
+                import filelock
+
+                filelock.unlock_descriptor(self._fd)
+        finally:
+            self._threads.release()
+
+    def close(self) -> None:
+        """Give the descriptor back. The caller holds nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close_if_idle(self) -> bool:
+        """Give the descriptor back unless a thread holds or awaits the lock just now."""
+        if not self._threads.acquire(False):
+            return False
+        self.close()
+        self._threads.release()
+        return True
+
+    def _acquire_from_processes(self, patience: float, deadline: float | None) -> None:
+        wait = _FIRST_WAIT_SECONDS
+        while True:
+            if self._fd < 0:
+                self._open()
+            if _try_lock(self._fd):
+                # Somebody may have removed the lock folder meanwhile: the next process would
+                # then lock another file, and both would hold "the" lock.
+                if self._still_there():
+                    return
+                self.close()
+                continue
+            now = time.monotonic()
+            if deadline is None:
+                deadline = now + patience
+            if now >= deadline:
+                raise self._timeout(patience)
+            # Jitter, so that waiters do not come back in step. The clock's last digits will do.
+            jitter = 0.5 + (time.perf_counter_ns() & 0x3FF) / 0x400
+            time.sleep(min(wait * jitter, deadline - now))
+            wait = min(wait * 1.5, _LONGEST_WAIT_SECONDS)
+
+    def _still_there(self) -> bool:
+        try:
+            found = os.stat(self._path, dir_fd=self._folder.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def _open(self) -> None:
+        try:
+            folder = self._folder.subfolder(FOLDER)
+            try:
+                try:
+                    self._fd = folder.open_file(self._name, os.O_RDWR)
+                except FileNotFoundError:
+                    try:
+                        self._fd = folder.open_file(self._name, os.O_RDWR | os.O_CREAT)
+                    except FileExistsError:  # another process was quicker
+                        self._fd = folder.open_file(self._name, os.O_RDWR)
+            finally:
+                folder.close()
+        except OSError as error:
+            raise storage_error(error, f"cannot lock {self._where()}") from error
+        found = os.fstat(self._fd)
+        self._identity = (found.st_dev, found.st_ino)
+
+    def _timeout(self, waited: float) -> LockTimeout:
+        return LockTimeout(
+            f"{self._where()} was held by others for {waited:g} s",
+            hint="nothing was written; try again, or see who holds it with: fuser -v FILE",
+        )
+
+    def _where(self) -> str:
+        return os.path.join(self._folder.path, self._path)
+
+
+def _try_lock(fd: int) -> bool:
+    if fcntl is None:  # pragma: no cover - Windows
+        import filelock
+
+        return bool(filelock.lock_descriptor(fd, blocking=False))
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,190 @@
+"""Reading one log: the newest turns from its end, or all of them in order. Takes no lock.
+
+Readers see what is committed when they look: a turn being written meanwhile is there whole or not
+at all. They never write.
+"""
+
+from __future__ import annotations
+
+import os
+
+from convmem.log import codec, lines, records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator
+    from datetime import datetime
+
+    from convmem.log.files import Folder
+    from convmem.log.records import OnDamage, Record
+    from convmem.turns import Turn
+
+
+class StoredTurn:
+    """A committed turn: its line as it stands, and the turn in it, parsed when asked for."""
+
+    __slots__ = ("_turn", "line", "offset")
+
+    def __init__(self, line: bytes, offset: int, turn: Turn | None = None) -> None:
+        self.line = line
+        self.offset = offset
+        self._turn = turn
+
+    @property
+    def turn(self) -> Turn:
+        """The turn; a copy of its own for each stored turn."""
+        if self._turn is None:
+            parsed = codec.parse(self.line)
+            assert parsed is not None  # `turns_of` lets only turns through
+            self._turn = parsed
+        return self._turn
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether convmem wrote the line; else somebody did by hand."""
+        return codec.is_sealed(self.line)
+
+    @property
+    def seq(self) -> int | None:
+        """The turn's ``seq``, without parsing the rest where possible."""
+        head = codec.head_of(self.line)
+        return self.turn.seq if head is None else head[1]
+
+    @property
+    def role(self) -> str:
+        """The turn's role, without parsing the rest where possible."""
+        head = codec.head_of(self.line)
+        if head is None or b"\\" in head[3]:
+            return self.turn.role
+        return str(head[3][1:-1], "utf-8")
+
+
+class Filter:
+    """Which turns a reader wants. An empty filter wants all.
+
+    A turn without a readable time is outside every range of time.
+    """
+
+    __slots__ = ("roles", "since", "until")
+
+    def __init__(
+        self,
+        *,
+        roles: Container[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> None:
+        self.roles = roles
+        self.since = since
+        self.until = until
+
+    def wants(self, stored: StoredTurn) -> bool:
+        """Whether the turn passes."""
+        if self.roles is not None and stored.role not in self.roles:
+            return False
+        if self.since is None and self.until is None:
+            return True
+        moment = stored.turn.ts
+        if moment is None or (self.since is not None and moment < self.since):
+            return False
+        return self.until is None or moment < self.until
+
+
+class Reader:
+    """An open log for one reading, as long as it was when it was opened.
+
+    ``end`` is where its last finished line ends. Close it, or use it as a context manager.
+    """
+
+    __slots__ = ("end", "fd", "size")
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
+        self.size = os.fstat(self.fd).st_size
+        self.end = lines.finished_end(self.fd, self.size)
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:
+            self.close()
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def newest_first(self, damaged: OnDamage) -> Iterator[StoredTurn]:
+        """Yield the turns from the last to the first; the cost follows what is taken."""
+        last = self._unterminated(damaged)
+        if last is not None:
+            yield last
+        yield from turns_of(records.backward(self.fd, self.end, damaged), damaged)
+
+    def in_order(
+        self, damaged: OnDamage, *, after_seq: int = 0, start: int | None = None
+    ) -> Iterator[StoredTurn]:
+        """Yield the turns behind *after_seq* (found by bisection), or from the byte *start* on."""
+        if start is None:
+            start = records.offset_after(self.fd, self.end, after_seq)
+        yield from turns_of(records.forward(self.fd, start, self.end, damaged), damaged)
+        last = self._unterminated(damaged)
+        if last is not None:
+            yield last
+
+    def last_seq(self) -> int:
+        """Return the highest ``seq`` that was given out, also if its turn was dropped since."""
+        return records.last_seq(self.fd, self.end)
+
+    def _unterminated(self, damaged: OnDamage) -> StoredTurn | None:
+        """Return a turn that was written by hand as the last line, without a newline.
+
+        A sealed line without its newline is one that a writer is in the middle of.
+        """
+        if self.size == self.end:
+            return None
+        if self.size - self.end <= lines.MAX_LINE_BYTES:
+            line = os.pread(self.fd, self.size - self.end, self.end)
+            if not codec.is_sealed(line):
+                turn = codec.parse(line)
+                if turn is not None:
+                    return StoredTurn(line, self.end, turn)
+        damaged(records.Damage(self.end, self.size - self.end, codec.TORN))
+        return None
+
+
+def turns_of(found: Iterator[Record], damaged: OnDamage) -> Iterator[StoredTurn]:
+    """Yield the turns among committed records; what else is sealed is none of a reader's business."""
+    for record in found:
+        line = record.data
+        if line.startswith(b'{"id":"') and codec.is_sealed(line):
+            yield StoredTurn(line, record.offset)
+        elif codec.is_seq_floor(line):
+            continue
+        else:
+            turn = codec.parse(line)
+            if turn is None:
+                damaged(records.Damage(record.offset, len(line), codec.NOT_A_TURN))
+            else:
+                yield StoredTurn(line, record.offset, turn)
+
+
+def newest(
+    reader: Reader, count: int | None, wants: Callable[[StoredTurn], bool], damaged: OnDamage
+) -> list[StoredTurn]:
+    """Return the last *count* turns that are wanted, oldest first; all with ``None``."""
+    taken: list[StoredTurn] = []
+    if count == 0:
+        return taken
+    for stored in reader.newest_first(damaged):
+        if wants(stored):
+            taken.append(stored)
+            if len(taken) == count:
+                break
+    taken.reverse()
+    return taken

@@ -1,0 +1,55 @@
+"""What the core tells whoever watches: progress, damage passed over, tails that were healed.
+
+The core calls an ``Observer``; the command line draws one. All methods may be called from any
+thread, and must not raise.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from convmem.log.records import Damage
+
+
+class Observer:
+    """Watches without a word. Override what is of interest."""
+
+    def damaged(self, continuation_id: str, damage: Damage) -> None:
+        """Bytes of a log are no turn and were passed over by a reader."""
+
+    def healed(self, continuation_id: str, quarantined: str) -> None:
+        """The tail that a crash had torn was set aside in the file *quarantined*."""
+
+    def started(self, task: str, total: int) -> None:
+        """A long task begins; *total* is in bytes."""
+
+    def advanced(self, task: str, amount: int) -> None:
+        """The task went *amount* bytes further."""
+
+    def finished(self, task: str) -> None:
+        """The task is over, well or not."""
+
+
+class LoggingObserver(Observer):
+    """Says on the standard ``logging`` channel ``convmem`` what nobody asked to be told."""
+
+    def damaged(self, continuation_id: str, damage: Damage) -> None:
+        """Warn: a reader's answer is short of what once stood there."""
+        _warn(
+            "%s: %d bytes at byte %d passed over: %s",
+            continuation_id,
+            damage.length,
+            damage.offset,
+            damage.reason,
+        )
+
+    def healed(self, continuation_id: str, quarantined: str) -> None:
+        """Warn: a crash had torn the log."""
+        _warn("%s: torn tail set aside in %s", continuation_id, quarantined)
+
+
+def _warn(text: str, *values: object) -> None:
+    # Loaded with the first damage: most processes never meet any.
+    import logging
+
+    logging.getLogger("convmem").warning(text, *values)

@@ -1,0 +1,223 @@
+"""Retention: a policy as a value, and the pure decision which turns it lets go, and why.
+
+Nothing here reads a file or a clock.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from convmem.errors import UsageError
+
+KEPT = 0
+BEYOND_KEEP_LAST = 1
+OLDER_THAN_MAX_AGE = 2
+OVER_MAX_BYTES = 3
+TOOL_PAIR = 4
+
+REASONS = {
+    BEYOND_KEEP_LAST: "keep_last",
+    OLDER_THAN_MAX_AGE: "max_age",
+    OVER_MAX_BYTES: "max_bytes",
+    TOOL_PAIR: "tool_pair",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionPolicy:
+    """How much of a conversation to keep.
+
+    Attributes:
+        keep_last: The newest so many turns never go because of their age. Alone, all older ones
+            go.
+        max_age: Turns older than this go, by their own time; one without a time is never too
+            old. With *keep_last*: those that are older and beyond the newest so many. A
+            ``timedelta``, or seconds.
+        max_bytes: Then the oldest go until the log takes no more than this; never the newest.
+    """
+
+    keep_last: int | None = None
+    max_age: timedelta | float | None = None
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("keep_last", "max_bytes"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 0):
+                raise UsageError(f"{name} must be a whole number, 0 or more, not {value!r}")
+        age = self.max_age
+        if isinstance(age, int | float) and not isinstance(age, bool):
+            try:
+                object.__setattr__(self, "max_age", timedelta(seconds=age))
+            except (OverflowError, ValueError):
+                raise UsageError(f"max_age is out of range: {age!r} seconds") from None
+        elif age is not None and not isinstance(age, timedelta):
+            raise UsageError(f"max_age must be a timedelta or seconds, not {age!r}")
+        if isinstance(self.max_age, timedelta) and self.max_age < timedelta(0):
+            raise UsageError(f"max_age must be 0 or more, not {self.max_age}")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the policy lets nothing go."""
+        return self.keep_last is None and self.max_age is None and self.max_bytes is None
+
+    def cutoff(self, now: datetime) -> datetime | None:
+        """Return the moment before which a turn is too old at *now*, or ``None``."""
+        if not isinstance(self.max_age, timedelta):
+            return None
+        try:
+            return now - self.max_age
+        except OverflowError:
+            return datetime.min.replace(tzinfo=now.tzinfo)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFacts:
+    """What the decision needs to know of one turn.
+
+    Attributes:
+        size: Bytes of its line, newline included.
+        is_old: It is older than the policy's cut-off.
+        calls: Ids of the tool calls that it makes.
+        results: Ids of the tool calls that it answers.
+    """
+
+    size: int
+    is_old: bool = False
+    calls: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+
+
+class RetentionPlan:
+    """Which turns stay: ``plan[i]`` is ``KEPT`` or the reason why turn *i* goes.
+
+    One byte for each turn.
+    """
+
+    __slots__ = ("_verdicts",)
+
+    def __init__(self, verdicts: bytearray) -> None:
+        self._verdicts = verdicts
+
+    def __len__(self) -> int:
+        return len(self._verdicts)
+
+    def __getitem__(self, at: int) -> int:
+        return self._verdicts[at]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._verdicts)
+
+    @property
+    def dropped(self) -> int:
+        """How many turns go."""
+        return len(self._verdicts) - self._verdicts.count(KEPT)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many turns go for which reason."""
+        counts = ((name, self._verdicts.count(code)) for code, name in REASONS.items())
+        return {name: count for name, count in counts if count}
+
+
+class Facts:
+    """The facts of all turns of a log, oldest first, in 9 bytes a turn and a few for tool calls."""
+
+    def __init__(self, turns: Iterable[TurnFacts] = ()) -> None:
+        self.sizes = array("Q")
+        self.old = bytearray()
+        # Turn -> the first turn of its exchange of tool calls and results.
+        self.exchange: dict[int, int] = {}
+        self._open_calls: dict[str, int] = {}
+        for turn in turns:
+            self.add(turn)
+
+    def add(self, turn: TurnFacts) -> None:
+        """Add the next turn."""
+        self.add_plain(turn.size, turn.is_old)
+        if turn.calls or turn.results:
+            self._add_tools(len(self.old) - 1, turn)
+
+    def add_plain(self, size: int, is_old: bool) -> None:
+        """Add the next turn, one without tool calls and results."""
+        self.sizes.append(size)
+        self.old.append(is_old)
+
+    def _add_tools(self, at: int, turn: TurnFacts) -> None:
+        root = at
+        for call in turn.results:
+            caller = self._open_calls.get(call)
+            if caller is not None:
+                first = self._root(caller)
+                self.exchange[max(first, root)] = min(first, root)
+                root = min(first, root)
+        if root != at:
+            self.exchange[at] = root
+        for call in turn.calls:
+            self._open_calls[call] = at
+
+    def _root(self, at: int) -> int:
+        while (up := self.exchange.get(at, at)) != at:
+            at = up
+        return at
+
+    def exchanges(self) -> dict[int, list[int]]:
+        """Return the turns of each exchange that has more than one, in order."""
+        found: dict[int, list[int]] = {}
+        for at in sorted(self.exchange):
+            root = self._root(at)
+            if root != at:
+                found.setdefault(root, [root]).append(at)
+        return found
+
+
+def plan(policy: RetentionPolicy, facts: Facts) -> RetentionPlan:
+    """Decide which turns *policy* lets go.
+
+    ``keep_last`` and ``max_age`` first, then ``max_bytes`` from the oldest on. A tool call and
+    its result stay together if either is to stay; where room decides, they go together.
+    """
+    count = len(facts.old)
+    verdicts = bytearray(count)
+    protected = count if policy.keep_last is None else min(policy.keep_last, count)
+    if policy.max_age is not None:
+        reach = count if policy.keep_last is None else count - protected
+        for at in range(reach):
+            if facts.old[at]:
+                verdicts[at] = OLDER_THAN_MAX_AGE
+    elif policy.keep_last is not None:
+        verdicts[: count - protected] = bytes([BEYOND_KEEP_LAST]) * (count - protected)
+
+    exchanges = facts.exchanges()
+    for members in exchanges.values():
+        if any(verdicts[at] == KEPT for at in members):
+            for at in members:
+                verdicts[at] = KEPT
+
+    if policy.max_bytes is not None:
+        _fit(policy.max_bytes, facts, verdicts, exchanges)
+    return RetentionPlan(verdicts)
+
+
+def _fit(
+    max_bytes: int, facts: Facts, verdicts: bytearray, exchanges: dict[int, list[int]]
+) -> None:
+    """Let the oldest of the kept turns go until the rest fits, never the newest."""
+    total = sum(size for size, verdict in zip(facts.sizes, verdicts, strict=True) if not verdict)
+    with_partners = {at: members for members in exchanges.values() for at in members}
+    newest = len(verdicts) - 1
+    for at in range(newest):
+        if total <= max_bytes:
+            return
+        if verdicts[at]:
+            continue
+        members = with_partners.get(at, [at])
+        if newest in members:
+            continue  # its call must stay as long as the newest turn does
+        for member in members:
+            if not verdicts[member]:
+                verdicts[member] = OVER_MAX_BYTES if member == at else TOOL_PAIR
+                total -= facts.sizes[member]

@@ -1,0 +1,109 @@
+"""What an archive asks of the place where conversations are kept.
+
+The default is ``directory.DirectoryStore``: one JSONL file for each conversation on one disk.
+Engines that many hosts share can stand in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from convmem.log.compact import CompactionReport
+    from convmem.log.durability import Durability
+    from convmem.log.follow import Cursor, Follower
+    from convmem.log.read import Filter, StoredTurn
+    from convmem.log.records import OnDamage
+    from convmem.retention import RetentionPolicy
+    from convmem.stores.values import Answers, Description, Group
+    from convmem.turns import Draft
+
+
+class Store(Protocol):
+    """Keeps conversations by namespace and continuation id. Safe for any number of threads.
+
+    Methods that read raise ``ConversationNotFound`` where there is no such conversation.
+    """
+
+    def append(
+        self,
+        namespace: str,
+        continuation_id: str,
+        drafts: Sequence[Draft],
+        *,
+        is_batch: bool,
+        durability: Durability,
+    ) -> Answers:
+        """Append *drafts* and return, once *durability* holds, the answer to each."""
+
+    def append_to_many(
+        self, groups: Sequence[Group], *, durability: Durability
+    ) -> list[Answers | Exception]:
+        """Append to several conversations; one that fails does not stop the others."""
+
+    def newest(
+        self,
+        namespace: str,
+        continuation_id: str,
+        count: int | None,
+        *,
+        filter: Filter,
+        damaged: OnDamage,
+    ) -> list[StoredTurn]:
+        """Return the last *count* turns that pass, oldest first; all with ``None``."""
+
+    def in_order(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        after: Cursor | int,
+        filter: Filter,
+        damaged: OnDamage,
+    ) -> Iterator[StoredTurn]:
+        """Yield the turns behind *after*, oldest first, in flat memory."""
+
+    def follow(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        after: Cursor | None,
+        idle_seconds: float | None,
+        damaged: OnDamage,
+    ) -> Follower:
+        """Return a follower; the conversation need not be there yet."""
+
+    def end_cursor(self, namespace: str, continuation_id: str) -> Cursor:
+        """Return the cursor behind the last turn."""
+
+    def compact(
+        self,
+        namespace: str,
+        continuation_id: str,
+        policy: RetentionPolicy,
+        *,
+        now: datetime,
+        discard: bool,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+    ) -> CompactionReport:
+        """Let the turns go that *policy* lets go at *now*."""
+
+    def describe(self, namespace: str, continuation_id: str, *, count: bool) -> Description:
+        """Return what is known of one conversation without reading it whole, unless *count*."""
+
+    def conversation_ids(self, namespace: str) -> Iterator[str]:
+        """Yield the ids of the conversations in *namespace*, in no order."""
+
+    def namespaces(self) -> list[str]:
+        """Return the names of the namespaces, sorted."""
+
+    def flush(self) -> None:
+        """Return once everything appended so far survives a power cut."""
+
+    def close(self) -> None:
+        """Flush, and give all resources back. Closing twice is harmless."""

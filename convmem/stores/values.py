@@ -1,0 +1,81 @@
+"""What goes into a store and comes out of it, beside turns."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import TypeAlias
+
+    from convmem.errors import TurnConflict
+    from convmem.turns import Draft, Turn
+
+    # For each draft: its turn, or the conflict that kept it out.
+    Answers: TypeAlias = list[Turn | TurnConflict]
+
+
+class Group:
+    """Drafts for one conversation among several."""
+
+    __slots__ = ("continuation_id", "drafts", "namespace")
+
+    def __init__(self, namespace: str, continuation_id: str, drafts: list[Draft]) -> None:
+        self.namespace = namespace
+        self.continuation_id = continuation_id
+        self.drafts = drafts
+
+
+class Description:
+    """What a list shows of a conversation.
+
+    Attributes:
+        bytes: The size of its log.
+        first_ts, last_ts: The times of its first and last turn that have one; ``None`` with none.
+        last_seq: The highest ``seq`` that was given out, 0 for none.
+        turns: How many turns there are, where that was asked for.
+    """
+
+    __slots__ = (
+        "bytes",
+        "continuation_id",
+        "first_ts",
+        "last_seq",
+        "last_ts",
+        "namespace",
+        "turns",
+    )
+
+    def __init__(
+        self,
+        *,
+        continuation_id: str,
+        namespace: str,
+        bytes: int,
+        first_ts: datetime | None,
+        last_ts: datetime | None,
+        last_seq: int,
+        turns: int | None,
+    ) -> None:
+        self.continuation_id = continuation_id
+        self.namespace = namespace
+        self.bytes = bytes
+        self.first_ts = first_ts
+        self.last_ts = last_ts
+        self.last_seq = last_seq
+        self.turns = turns
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the description as the JSON object that ``list --json`` prints."""
+        from convmem.quantities import format_time
+
+        shown: dict[str, object] = {
+            "continuation_id": self.continuation_id,
+            "namespace": self.namespace,
+            "bytes": self.bytes,
+            "first_ts": None if self.first_ts is None else format_time(self.first_ts),
+            "last_ts": None if self.last_ts is None else format_time(self.last_ts),
+            "last_seq": self.last_seq,
+        }
+        if self.turns is not None:
+            shown["turns"] = self.turns
+        return shown
