@@ -6,7 +6,7 @@ import os
 import sys
 
 from convmem import turns as turns_module
-from convmem.errors import TurnConflict, UsageError
+from convmem.errors import ConversationNotFound, StorageFull, TurnConflict, UsageError
 from convmem.ids import encode_name
 from convmem.log.durability import Durability
 from convmem.log.follow import Cursor
@@ -164,6 +164,13 @@ class Archive:
         """Return the names of all namespaces, sorted."""
         return self._open_store().namespaces()
 
+    def expect_many_compactions(self, *, namespace: str | None = None) -> None:
+        """Say that many conversations are about to be compacted, so that what is common to them
+        is looked up once."""
+        self._open_store().expect_many_compactions(
+            self._namespace if namespace is None else _checked_namespace(namespace)
+        )
+
     def record_to_many(
         self, turns: Iterable[tuple[str, Any]], *, namespace: str | None = None
     ) -> list[Turn | Exception]:
@@ -180,19 +187,21 @@ class Archive:
             answers.append(None)
             try:
                 encode_name(continuation_id)
-                made = turns_module.drafts_from([turn])[0]
+                made = turns_module.draft_of(turn)
             except Exception as error:  # noqa: BLE001 - each is an answer
                 answers[at] = error
                 continue
-            group = groups.setdefault(continuation_id, (Group(place, continuation_id, []), []))
-            group[0].drafts.append(made)
-            group[1].append(at)
+            if continuation_id not in groups:
+                groups[continuation_id] = (Group(place, continuation_id, []), [])
+            group, places = groups[continuation_id]
+            group.drafts.append(made)
+            places.append(at)
         settled = self._open_store().append_to_many(
             [group for group, _ in groups.values()], durability=self._durability
         )
-        for (_, places), outcome in zip(groups.values(), settled, strict=True):
+        for (group, places), outcome in zip(groups.values(), settled, strict=True):
             for nth, at in enumerate(places):
-                answers[at] = _one_of(outcome, nth)
+                answers[at] = _one_of(outcome, nth, group.drafts[nth])
         return [answer for answer in answers if answer is not None]
 
     def _open_store(self) -> Store:
@@ -406,10 +415,13 @@ class Conversation:
             advanced=lambda amount: observer.advanced(task, amount),
         )
 
+    @property
+    def path(self) -> str:
+        """Where the conversation's log is, or would be. For people and their tools."""
+        return self._store().path(self.namespace, self.continuation_id)
+
     def exists(self) -> bool:
         """Whether the conversation is there; it is also when a policy has dropped all its turns."""
-        from convmem.errors import ConversationNotFound
-
         try:
             self.describe()
         except ConversationNotFound:
@@ -417,7 +429,7 @@ class Conversation:
         return True
 
     def describe(self, *, count: bool = False) -> Description:
-        """Return size, times and last ``seq``, from the two ends of the log; with *count* read all."""
+        """Return size, times and last ``seq``, from the log's ends; with *count* read it all."""
         return self._store().describe(self.namespace, self.continuation_id, count=count)
 
     def stored_tail(
@@ -438,6 +450,14 @@ class Conversation:
             count,
             filter=_filter(roles, since, until),
             damaged=damaged or self._damaged(),
+        )
+
+    def stored_tail_and_cursor(
+        self, count: int | None, wanted: Filter
+    ) -> tuple[list[StoredTurn], Cursor]:
+        """Return the last *count* turns and the cursor behind all, from one look at the log."""
+        return self._store().newest_and_cursor(
+            self.namespace, self.continuation_id, count, filter=wanted, damaged=self._damaged()
         )
 
     def stored_turns(
@@ -504,6 +524,11 @@ class Following:
         """Where to go on from."""
         return self._follower.cursor
 
+    @property
+    def diverged(self) -> int:
+        """How often the log was removed or made anew, so that the iteration began again."""
+        return self._follower.diverged
+
     def __iter__(self) -> Iterator[Turn]:
         return self
 
@@ -551,8 +576,12 @@ def _turn_of(answer: Turn | TurnConflict) -> Turn:
     return answer
 
 
-def _one_of(outcome: Answers | Exception, nth: int) -> Turn | Exception:
-    return outcome if isinstance(outcome, Exception) else outcome[nth]
+def _one_of(outcome: Answers | Exception, nth: int, draft: Draft) -> Turn | Exception:
+    if not isinstance(outcome, Exception):
+        return outcome[nth]
+    if isinstance(outcome, StorageFull):  # the disk took some of the lines
+        return next((turn for turn in outcome.stored if turn.id == draft.id), outcome)
+    return outcome
 
 
 def _checked_namespace(namespace: str) -> str:

@@ -93,7 +93,7 @@ def _checked(continuation_id: str) -> bytes:
         raw = continuation_id.encode()
     except UnicodeEncodeError:
         raise InvalidContinuationId(
-            f"continuation id {ascii(continuation_id)} is not valid Unicode text",
+            f"continuation id {continuation_id!a} is not valid Unicode text",
             hint="it holds half of a surrogate pair, or bytes that are not UTF-8",
         ) from None
     if b"\0" in raw:

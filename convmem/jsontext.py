@@ -28,7 +28,7 @@ class NotJson(ValueError):
 
 
 def expect_few_calls(calls: int = 200) -> None:
-    """Do without orjson for the first *calls* calls. For commands that handle a handful of lines."""
+    """Do without orjson for the first *calls* calls: for commands that handle few lines."""
     global _calls_before_orjson
     _calls_before_orjson = calls
 

@@ -380,8 +380,17 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
+def draft_of(item: Any) -> Draft:
+    """Return the draft of a ``Turn``, an object, or a ``(role, content)`` pair."""
+    if isinstance(item, Turn):
+        return draft_from_turn(item)
+    if isinstance(item, tuple) and len(item) == 2:
+        return draft(item[0], item[1])
+    return draft_from_object(item)
+
+
 def drafts_from(turns: Iterable[Any]) -> list[Draft]:
-    """Return drafts of *turns*, each a ``Turn``, an object, or a ``(role, content)`` pair.
+    """Return drafts of *turns*, each as ``draft_of`` takes it.
 
     Raises:
         InvalidTurn: Its message names the number of the turn at fault, from 0.
@@ -389,12 +398,7 @@ def drafts_from(turns: Iterable[Any]) -> list[Draft]:
     made = []
     for at, item in enumerate(turns):
         try:
-            if isinstance(item, Turn):
-                made.append(draft_from_turn(item))
-            elif isinstance(item, tuple) and len(item) == 2:
-                made.append(draft(item[0], item[1]))
-            else:
-                made.append(draft_from_object(item))
+            made.append(draft_of(item))
         except InvalidTurn as error:
             raise InvalidTurn(f"turn {at}: {error}", hint=error.hint) from None
     return made

@@ -126,7 +126,7 @@ def _report_bug(error: Exception, as_json: bool) -> int:
     if as_json:
         _say("bug", message, hint, as_json, trace)
     else:
-        _print_error(trace.rstrip("\n"))
+        print_error(trace.rstrip("\n"))
         _say("bug", message, hint, as_json)
     return 1
 
@@ -140,14 +140,14 @@ def _say(
         told = {"kind": kind, "message": message, "hint": hint}
         if trace is not None:
             told["traceback"] = trace
-        _print_error(json.dumps(told, ensure_ascii=False))
+        print_error(json.dumps(told, ensure_ascii=False))
         return
-    _print_error(f"convmem: error: {_one_line(message)}")
+    print_error(f"convmem: error: {one_line(message)}")
     if hint:
-        _print_error(f"convmem: hint: {_one_line(hint)}")
+        print_error(f"convmem: hint: {one_line(hint)}")
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Keep what a stranger's id or file name could do to a terminal out of it."""
     if text.isprintable():
         return text
@@ -157,7 +157,7 @@ def _one_line(text: str) -> str:
     )
 
 
-def _print_error(line: str) -> None:
+def print_error(line: str) -> None:
     try:
         print(line, file=sys.stderr, flush=True)
     except (OSError, ValueError):

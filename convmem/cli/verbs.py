@@ -313,7 +313,7 @@ _PATH = Verb(
     "path",
     "Print where a conversation, or the archive, is.",
     """\
-Print the file of a conversation; without ID, the folder of the namespace.
+Print the file of a conversation; without ID, the folder of the archive.
 
 Examples:
 

@@ -335,7 +335,7 @@ class Log:
         return draft.stored_as(gone.seq, gone.ts_text)
 
     def _search_ahead(self, ids: list[str]) -> _Ahead:
-        """Look the ids up before the lock is taken: reading a large log would keep others waiting."""
+        """Look the ids up without the lock: reading a large log would keep others waiting."""
         known = self._known
         known.lookups += 1
         ahead = _Ahead()

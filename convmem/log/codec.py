@@ -128,7 +128,7 @@ def line_crc(line: bytes) -> str:
 
 
 def seq_of(line: bytes) -> int | None:
-    """Return the ``seq`` of a good line, also of one that only remembers it; ``None`` if it has none."""
+    """Return the ``seq`` that a good line holds or remembers; ``None`` if it has none."""
     head = head_of(line)
     if head is not None:
         return head[1]
@@ -173,3 +173,11 @@ def fault_of(line: bytes) -> str | None:
 def draft_substance(draft: Draft) -> int:
     """Return what ``substance_crc`` gives for the line that *draft* would become."""
     return zlib.crc32(draft.tail)
+
+
+def body_of(line: bytes) -> bytes:
+    """Return the sealed *line* without seal, batch mark and closing brace."""
+    body = line[:-SEAL_BYTES]
+    if batch_mark(line) is not None:
+        body = body[: body.rindex(b',"_b":[')]
+    return body

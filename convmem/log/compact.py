@@ -274,7 +274,7 @@ class _Rewrite:
         yield start, end
 
     def _loose_batches(self) -> set[int]:
-        """Return the kept turns whose batch loses its closing line: they stand alone from now on."""
+        """Return the kept turns whose batch loses its closing line: they stand alone now."""
         loose: set[int] = set()
         batches = self.survey.batches
         for first, closing in zip(batches[::2], batches[1::2], strict=True):

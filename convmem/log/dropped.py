@@ -24,7 +24,7 @@ _BLOCK = 1 << 20
 
 
 class DroppedTurn:
-    """A turn that is no longer in its log: its id, its place and time, and what it said, as a CRC."""
+    """A turn that left its log: its id, its place and time, and what it said, as a CRC."""
 
     __slots__ = ("seq", "substance", "ts_text", "turn_id")
 
@@ -58,7 +58,7 @@ def find(folder: Folder, name: str, turn_id: str, now: float) -> DroppedTurn | N
 def remember(
     folder: Folder, name: str, turns: Iterable[DroppedTurn], now: float, until: float
 ) -> None:
-    """Add *turns* to what is remembered, until *until*, and forget what is past its time. Durable."""
+    """Remember *turns* until *until*, durably, and forget what is past its time."""
 
     def chunks() -> Iterator[bytes]:
         fd = _open(folder, name)

@@ -158,7 +158,7 @@ class OpenLog:
                 self.failed = error.strerror or str(error)
                 raise DurabilityUnknown(
                     f"{self.name}: sync failed: {self.failed}",
-                    hint="the turns are not acknowledged; open the archive again and retry their ids",
+                    hint="the turns are not answered; open the archive again and retry their ids",
                     errno=error.errno,
                 ) from error
             self.synced = covered

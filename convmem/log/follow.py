@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from convmem.log.files import Folder
+    from convmem.log.read import Reader
     from convmem.log.records import OnDamage
 
 # A look costs some 2 µs; 20 ms between looks is 0.5 % of a core (measured), 250 ms hardly any.
@@ -88,6 +89,17 @@ class Cursor:
         if seq is None or (not stored.is_sealed and seq <= self.seq):
             return Cursor(self.seq, self.crc, self.lines + 1)
         return Cursor(seq, codec.line_crc(stored.line), 0)
+
+
+def end_cursor(reader: Reader) -> Cursor:
+    """Return the cursor behind the last finished turn of an open log."""
+    after = 0
+    found = turns_of(records.backward(reader.fd, reader.end, _unnoticed), _unnoticed)
+    for stored in found:
+        if stored.is_sealed and stored.seq is not None:
+            return Cursor().step(stored).after(after)
+        after += 1
+    return Cursor().after(after)
 
 
 def place_of(fd: int, end: int, cursor: Cursor) -> int | None:

@@ -34,7 +34,7 @@ class End:
 
 
 def find_end(fd: int, size: int) -> End:
-    """Return the end of the committed part of ``[0, size)``. Reads backwards, no more than needed."""
+    """Return the end of the committed part of ``[0, size)``, reading backwards from there."""
     finished = lines.finished_end(fd, size)
     hinted = 0
 

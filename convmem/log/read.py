@@ -12,7 +12,7 @@ from convmem.log import codec, lines, records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from convmem.log.files import Folder
@@ -70,7 +70,7 @@ class Filter:
     def __init__(
         self,
         *,
-        roles: Container[str] | None = None,
+        roles: frozenset[str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> None:
@@ -159,7 +159,7 @@ class Reader:
 
 
 def turns_of(found: Iterator[Record], damaged: OnDamage) -> Iterator[StoredTurn]:
-    """Yield the turns among committed records; what else is sealed is none of a reader's business."""
+    """Yield the turns among committed records, without what convmem noted for itself."""
     for record in found:
         line = record.data
         if line.startswith(b'{"id":"') and codec.is_sealed(line):

@@ -25,7 +25,7 @@ from convmem.errors import (
 from convmem.log import read, records
 from convmem.log.append import FolderGone, Log
 from convmem.log.files import Folder, temporary_name, write_aside
-from convmem.log.follow import Cursor, Follower, place_of
+from convmem.log.follow import Cursor, Follower, end_cursor, place_of
 from convmem.log.read import Filter, Reader
 from convmem.stores.values import Description
 
@@ -101,7 +101,7 @@ class DirectoryStore:
     def append_to_many(
         self, groups: Sequence[Group], *, durability: Durability
     ) -> list[Answers | Exception]:
-        """See ``Store.append_to_many``. Writes to all first, then syncs: the disk does it at once."""
+        """See ``Store.append_to_many``. Writes to all before it syncs any."""
         started: list[Written | Exception] = []
         for group in groups:
             try:
@@ -243,15 +243,23 @@ class DirectoryStore:
             damaged=damaged,
         )
 
+    def newest_and_cursor(
+        self,
+        namespace: str,
+        continuation_id: str,
+        count: int | None,
+        *,
+        filter: Filter,
+        damaged: OnDamage,
+    ) -> tuple[list[StoredTurn], Cursor]:
+        """See ``Store.newest_and_cursor``."""
+        with self._reader(namespace, continuation_id) as reader:
+            return read.newest(reader, count, filter.wants, damaged), end_cursor(reader)
+
     def end_cursor(self, namespace: str, continuation_id: str) -> Cursor:
         """See ``Store.end_cursor``."""
         with self._reader(namespace, continuation_id) as reader:
-            after = 0
-            for stored in reader.newest_first(_unnoticed):
-                if stored.is_sealed and stored.seq is not None:
-                    return Cursor().step(stored).after(after)
-                after += 1
-            return Cursor().after(after)
+            return end_cursor(reader)
 
     def describe(self, namespace: str, continuation_id: str, *, count: bool) -> Description:
         """See ``Store.describe``."""
@@ -270,7 +278,7 @@ class DirectoryStore:
             )
 
     def conversation_ids(self, namespace: str) -> Iterator[str]:
-        """See ``Store.conversation_ids``. Files that are not named as conversations are passed over."""
+        """See ``Store.conversation_ids``. Files with other names are passed over."""
         try:
             folder = self._folder(namespace, create=False)
         except FileNotFoundError:
@@ -522,7 +530,7 @@ _stores: list[weakref.ref[DirectoryStore]] = []
 
 
 def _after_fork_in_child() -> None:
-    for reference in list(_stores):
+    for reference in tuple(_stores):
         store = reference()
         if store is not None:
             store._after_fork()

@@ -77,6 +77,17 @@ class Store(Protocol):
     ) -> Follower:
         """Return a follower; the conversation need not be there yet."""
 
+    def newest_and_cursor(
+        self,
+        namespace: str,
+        continuation_id: str,
+        count: int | None,
+        *,
+        filter: Filter,
+        damaged: OnDamage,
+    ) -> tuple[list[StoredTurn], Cursor]:
+        """Return what ``newest`` does, and the cursor behind it, from one look."""
+
     def end_cursor(self, namespace: str, continuation_id: str) -> Cursor:
         """Return the cursor behind the last turn."""
 
@@ -92,6 +103,12 @@ class Store(Protocol):
         advanced: Callable[[int], None],
     ) -> CompactionReport:
         """Let the turns go that *policy* lets go at *now*."""
+
+    def expect_many_compactions(self, namespace: str) -> None:
+        """Prepare for compacting many conversations of *namespace*."""
+
+    def path(self, namespace: str, continuation_id: str) -> str:
+        """Return where the conversation is kept, as people would name it."""
 
     def describe(self, namespace: str, continuation_id: str, *, count: bool) -> Description:
         """Return what is known of one conversation without reading it whole, unless *count*."""

@@ -1,0 +1,282 @@
+"""``convmem record``: one turn from the command line or standard input, or a stream of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from convmem import jsontext
+from convmem.cli import values
+from convmem.cli.output.messages import Messages, is_terminal
+from convmem.cli.places import open_archive
+from convmem.errors import ConvmemError, InvalidTurn, StorageError, UsageError
+from convmem.quantities import format_time
+from convmem.turns import MAX_TURN_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from convmem.archive import Archive
+    from convmem.cli.spec import Context
+    from convmem.turns import Turn
+
+_STREAM = "-"
+_READ_BYTES = 1 << 20
+# Lines that are there at once are recorded in one go: one write and one sync for all of them.
+_GATHER_BYTES = 4 << 20
+_LONGEST_LINE_BYTES = MAX_TURN_BYTES + (1 << 20)
+
+
+def run(
+    context: Context,
+    *,
+    continuation_id: str,
+    text: str | None,
+    role: str,
+    turn_id: str | None,
+    meta: list[str],
+    ts: str | None,
+    sync: str | None,
+    jsonl: bool,
+    tee: bool,
+    exact: bool,
+    quiet: bool,
+    json: bool,
+) -> int:
+    """Record, and return the exit status."""
+    if tee and json:
+        raise UsageError("--tee and --json both want standard output", hint="choose one of them")
+    if jsonl:
+        for flag, value in (("TEXT", text), ("--id", turn_id), ("--meta", meta), ("--ts", ts)):
+            if value:
+                raise UsageError(f"{flag} does not go with --jsonl: each line says it for itself")
+    if text is None and is_terminal(sys.stdin):
+        return _print_help()
+    messages = Messages(as_json=json, quiet=quiet)
+    passing = _Tee(tee)
+    if not jsonl:
+        jsontext.expect_few_calls()
+    with open_archive(context, durability=sync or "always") as archive:
+        if jsonl:
+            return _Stream(archive, continuation_id, messages, passing, json).record()
+        noted = _meta(meta)
+        moment = values.moment("--ts", ts)
+        chat = archive.conversation(continuation_id)
+        if text is None:
+            content = _text_of(_read_all(passing), exact)
+        else:
+            content = text
+            passing.write(text.encode("utf-8", "surrogateescape"))
+        turn = chat.record(role, content, id=turn_id, meta=noted, ts=moment)
+    if json:
+        _answer(continuation_id, turn)
+    return 0
+
+
+def _print_help() -> int:
+    from convmem.cli.typed import help_of
+    from convmem.cli.verbs import TABLE
+
+    print(help_of(TABLE["record"]), file=sys.stderr)
+    return 2
+
+
+def _meta(pairs: list[str]) -> dict[str, str] | None:
+    noted = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--meta: {pair!r} is not KEY=VALUE")
+        noted[key] = value
+    return noted or None
+
+
+def _read_all(passing: _Tee) -> bytes:
+    parts = []
+    while data := os.read(0, _READ_BYTES):
+        passing.write(data)
+        parts.append(data)
+    return b"".join(parts)
+
+
+def _text_of(data: bytes, exact: bool) -> str:
+    if not exact and data.endswith(b"\n"):
+        data = data[:-1]
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidTurn(
+            f"standard input is not UTF-8 at byte {error.start}",
+            hint="nothing was recorded; convert it first, for example with iconv",
+        ) from None
+
+
+def _answer(continuation_id: str, turn: Turn) -> None:
+    from convmem.cli.output.machine import write_object
+
+    write_object(
+        {
+            "continuation_id": continuation_id,
+            "id": turn.id,
+            "seq": turn.seq,
+            "ts": None if turn.ts is None else format_time(turn.ts),
+        }
+    )
+
+
+class _Tee:
+    """Passes input through. A reader that went away does not stop the recording."""
+
+    def __init__(self, is_on: bool) -> None:
+        self._is_on = is_on
+
+    def write(self, data: bytes) -> None:
+        """Pass *data* on, at once."""
+        if not self._is_on:
+            return
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            self._is_on = False
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+
+class _Stream:
+    """Turns as JSON lines on standard input, into one conversation or many."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        continuation_id: str,
+        messages: Messages,
+        passing: _Tee,
+        as_json: bool,
+    ) -> None:
+        self._archive = archive
+        self._only_id = None if continuation_id == _STREAM else continuation_id
+        if self._only_id is not None:
+            archive.conversation(self._only_id)  # wrong usage is said before anything is read
+        self._messages = messages
+        self._passing = passing
+        self._as_json = as_json
+        self._recorded = 0
+        self._failed = 0
+        self._first_failure: ConvmemError | None = None
+
+    def record(self) -> int:
+        """Record the whole stream and return the exit status."""
+        from convmem.cli.boundary import EXIT_CODES
+        from convmem.cli.output.bar import Bar
+
+        with Bar("recording", _input_size()) as bar:
+            number = 0
+            for lines, size in self._chunks():
+                self._record_lines(lines, number)
+                number += len(lines)
+                bar.advance(size)
+                if isinstance(self._first_failure, StorageError):
+                    break
+        if self._first_failure is None:
+            return 0
+        total = self._recorded + self._failed
+        self._messages.warn(
+            "partial", f"{self._failed} of {total} turns were not recorded", recorded=self._recorded
+        )
+        code = EXIT_CODES.get(self._first_failure.kind, 1)
+        if isinstance(self._first_failure, StorageError):
+            return code
+        return 7 if self._recorded else (1 if self._first_failure.kind.startswith("inv") else code)
+
+    def _record_lines(self, lines: list[bytes | None], before: int) -> None:
+        numbers = []
+        turns = []
+        for at, line in enumerate(lines):
+            if line is not None and not line.strip():
+                continue
+            number = before + at + 1
+            try:
+                turns.append(self._read(line))
+                numbers.append(number)
+            except ConvmemError as error:
+                self._note(number, error)
+        for number, (continuation_id, _), answer in zip(
+            numbers, turns, self._archive.record_to_many(turns), strict=True
+        ):
+            if not isinstance(answer, Exception):
+                self._recorded += 1
+                if self._as_json:
+                    _answer(continuation_id, answer)
+            elif isinstance(answer, ConvmemError):
+                self._note(number, answer)
+            else:
+                raise answer
+        if self._as_json:
+            sys.stdout.buffer.flush()
+
+    def _read(self, line: bytes | None) -> tuple[str, dict[str, Any]]:
+        if line is None:
+            raise InvalidTurn(f"the line is too long: at most {MAX_TURN_BYTES:,} bytes")
+        try:
+            value = jsontext.loads(line)
+        except jsontext.NotJson as error:
+            raise InvalidTurn(f"not JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise InvalidTurn("not a JSON object")
+        if self._only_id is not None:
+            return self._only_id, value
+        continuation_id = value.get("continuation_id")
+        if not isinstance(continuation_id, str):
+            raise InvalidTurn('the turn needs "continuation_id", since ID is "-"')
+        return continuation_id, value
+
+    def _note(self, number: int, error: ConvmemError) -> None:
+        self._failed += 1
+        # An error of the disk tells more of what to do next than a line that is bad.
+        if self._first_failure is None or isinstance(error, StorageError):
+            self._first_failure = error
+        self._messages.error(error, where=f"line {number}: ", line=number)
+
+    def _chunks(self) -> Iterator[tuple[list[bytes | None], int]]:
+        """Yield whole lines as they come, with the bytes read for them. ``None``: one too long."""
+        rest: list[bytes] = []
+        size = 0
+        is_too_long = False
+        while data := self._gather():
+            lines: list[bytes | None] = list(data.split(b"\n"))
+            tail = lines.pop() or b""
+            if lines:
+                rest.append(lines[0] or b"")
+                lines[0] = None if is_too_long else b"".join(rest)
+                rest, size, is_too_long = [], 0, False
+                yield lines, len(data)
+            rest.append(tail)
+            size += len(tail)
+            if size > _LONGEST_LINE_BYTES:
+                rest, is_too_long = [], True
+        if rest and (is_too_long or size):
+            yield [None if is_too_long else b"".join(rest)], 0
+
+    def _gather(self) -> bytes:
+        """Return what is there to read, waiting for the first of it only."""
+        import select
+
+        parts = []
+        size = 0
+        while data := os.read(0, _READ_BYTES):
+            self._passing.write(data)
+            parts.append(data)
+            size += len(data)
+            if size >= _GATHER_BYTES or not select.select([0], [], [], 0)[0]:
+                break
+        return b"".join(parts)
+
+
+def _input_size() -> int | None:
+    found = os.fstat(0)
+    return found.st_size if stat.S_ISREG(found.st_mode) else None

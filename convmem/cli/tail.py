@@ -1,0 +1,273 @@
+"""``convmem tail`` and ``convmem show``: the newest turns, those that come, or all."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+from convmem import jsontext
+from convmem.cli import values
+from convmem.cli.output.messages import Messages, SkippedDamage, stdout_is_terminal
+from convmem.cli.places import open_archive
+from convmem.errors import UsageError, storage_error
+from convmem.log.follow import Cursor
+from convmem.log.read import Filter
+from convmem.progress import Observer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Protocol
+
+    from convmem.archive import Conversation
+    from convmem.cli.spec import Context
+    from convmem.log.read import StoredTurn
+    from convmem.log.records import Damage
+
+    class TurnWriter(Protocol):
+        """Shows turns, to people or to programs."""
+
+        def write(self, stored: StoredTurn) -> None:
+            """Show one turn."""
+
+        def flush(self) -> None:
+            """Show it now."""
+
+
+DEFAULT_COUNT = 10
+
+
+def run(
+    context: Context,
+    *,
+    continuation_id: str,
+    lines: str | None,
+    follow: bool,
+    role: list[str],
+    since: str | None,
+    until: str | None,
+    cursor_file: str | None,
+    quiet: bool,
+    json: bool,
+) -> int:
+    """Print the newest turns, then with *follow* those that come."""
+    jsontext.expect_few_calls()
+    count, first_seq = _lines(lines)
+    wanted = _filter(role, since, until)
+    messages = Messages(as_json=json, quiet=quiet)
+    watch = _Watch(SkippedDamage(messages, continuation_id))
+    with open_archive(context, observer=watch) as archive:
+        chat = archive.conversation(continuation_id)
+        writer = _writer(continuation_id, json)
+        cursor = None if cursor_file is None else _load_cursor(cursor_file)
+        if cursor_file is None and not follow:
+            _print_once(chat, writer, wanted, count, first_seq)
+            writer.flush()
+            watch.skipped.tell()
+            return 0
+        chat.describe()  # a conversation that is not there is an error, not something to wait for
+        start: Cursor | int | None = cursor
+        if cursor is None and not (cursor_file is not None and lines is None):
+            start = _print_and_mark(chat, writer, wanted, count, first_seq)
+        if first_seq is not None:
+            wanted = _FromSeq(wanted, first_seq)
+        tracker = _Tracker(chat, writer, wanted, cursor_file, watch.skipped)
+        most = count if cursor is not None and lines is not None else None
+        tracker.run(start, follow=follow, most=most)
+        if tracker.diverged:
+            messages.warn(
+                "diverged",
+                f"{continuation_id}: the log was removed or made anew; started from its beginning",
+            )
+        watch.skipped.tell()
+    return 0
+
+
+def show(
+    context: Context,
+    *,
+    continuation_id: str,
+    role: list[str],
+    since: str | None,
+    until: str | None,
+    quiet: bool,
+    json: bool,
+) -> int:
+    """Print the whole conversation."""
+    wanted = _filter(role, since, until)
+    skipped = SkippedDamage(Messages(as_json=json, quiet=quiet), continuation_id)
+    with open_archive(context) as archive:
+        chat = archive.conversation(continuation_id)
+        found = chat.stored_turns(damaged=skipped.damaged)
+        writer = _writer(continuation_id, json)
+        for stored in found:
+            if wanted.wants(stored):
+                writer.write(stored)
+        writer.flush()
+    skipped.tell()
+    return 0
+
+
+class _FromSeq(Filter):
+    """What another filter wants, from one ``seq`` on."""
+
+    __slots__ = ("_first_seq",)
+
+    def __init__(self, wanted: Filter, first_seq: int) -> None:
+        super().__init__(roles=wanted.roles, since=wanted.since, until=wanted.until)
+        self._first_seq = first_seq
+
+    def wants(self, stored: StoredTurn) -> bool:
+        """Whether the turn passes."""
+        seq = stored.seq
+        return (seq is None or seq >= self._first_seq) and super().wants(stored)
+
+
+class _Watch(Observer):
+    """Hears of the damage that readers pass over."""
+
+    def __init__(self, skipped: SkippedDamage) -> None:
+        self.skipped = skipped
+
+    def damaged(self, continuation_id: str, damage: Damage) -> None:
+        self.skipped.damaged(damage)
+
+
+class _Tracker:
+    """Prints turns behind a cursor, and keeps the cursor's file up to date."""
+
+    def __init__(
+        self,
+        chat: Conversation,
+        writer: TurnWriter,
+        wanted: Filter,
+        cursor_file: str | None,
+        skipped: SkippedDamage,
+    ) -> None:
+        self._chat = chat
+        self._writer = writer
+        self._wanted = wanted
+        self._cursor_file = cursor_file
+        self._skipped = skipped
+        self.diverged = 0
+
+    def run(self, start: Cursor | int | None, *, follow: bool, most: int | None) -> None:
+        """Print what is behind *start* (at most the last *most*), then with *follow* what comes."""
+        self._writer.flush()
+        if isinstance(start, Cursor):
+            self._save(start)
+        following = self._chat.follow(after=start, idle_timeout=None if follow else 0)
+        last: deque[StoredTurn] = deque(maxlen=most)
+        for stored in following.stored():
+            if not self._wanted.wants(stored):
+                continue
+            if most is not None and not follow:
+                last.append(stored)
+                continue
+            self._writer.write(stored)
+            if follow:
+                self._writer.flush()
+                self._skipped.tell()
+                self._save(following.cursor)
+        for stored in last:
+            self._writer.write(stored)
+        self._writer.flush()
+        # After the turns are out: a crash between the two repeats turns, it loses none.
+        self._save(following.cursor)
+        self.diverged = following.diverged
+
+    def _save(self, cursor: Cursor) -> None:
+        if self._cursor_file is not None:
+            _save_cursor(self._cursor_file, cursor)
+
+
+def _print_once(
+    chat: Conversation,
+    writer: TurnWriter,
+    wanted: Filter,
+    count: int | None,
+    first_seq: int | None,
+) -> None:
+    found: Iterable[StoredTurn]
+    if first_seq is not None:
+        found = chat.stored_turns(after=first_seq - 1)
+    elif count is None:
+        found = chat.stored_turns()
+    else:
+        found = chat.stored_tail(count, roles=wanted.roles, since=wanted.since, until=wanted.until)
+        wanted = Filter()
+    for stored in found:
+        if wanted.wants(stored):
+            writer.write(stored)
+
+
+def _print_and_mark(
+    chat: Conversation,
+    writer: TurnWriter,
+    wanted: Filter,
+    count: int | None,
+    first_seq: int | None,
+) -> Cursor | int | None:
+    """Print the turns that a follow begins with, and return the cursor behind them."""
+    if first_seq is not None:
+        # Behind the end there is no turn to start from: then it is what comes.
+        return first_seq - 1 if first_seq <= chat.describe().last_seq else chat.cursor()
+    if count is None:
+        return None  # the follow itself begins with the first
+    found, cursor = chat.stored_tail_and_cursor(count, wanted)
+    for stored in found:
+        writer.write(stored)
+    return cursor
+
+
+def _lines(text: str | None) -> tuple[int | None, int | None]:
+    """Return (how many turns, first ``seq``); ``None`` for all, or where the other one counts."""
+    if text is None:
+        return DEFAULT_COUNT, None
+    if text == "all":
+        return None, None
+    if text.startswith("+"):
+        return None, values.count("-n", text[1:])
+    return values.count("-n", text), None
+
+
+def _filter(roles: list[str], since: str | None, until: str | None) -> Filter:
+    return Filter(
+        roles=frozenset(roles) if roles else None,
+        since=values.moment("--since", since),
+        until=values.moment("--until", until),
+    )
+
+
+def _writer(continuation_id: str, as_json: bool) -> TurnWriter:
+    if not as_json and stdout_is_terminal():
+        from convmem.cli.output import human
+
+        return human.TurnWriter()
+    from convmem.cli.output import machine
+
+    return machine.TurnWriter(continuation_id)
+
+
+def _load_cursor(path: str) -> Cursor | None:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read(200)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error(error, f"cannot read the cursor file {path}") from error
+    return Cursor.parse(text) if text.strip() else None
+
+
+def _save_cursor(path: str, cursor: Cursor) -> None:
+    """Replace the file in one step: a crash leaves the old cursor or the new one."""
+    if os.path.isdir(path):
+        raise UsageError(f"--cursor-file: {path} is a folder")
+    aside = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(aside, "w", encoding="ascii") as file:
+            file.write(f"{cursor}\n")
+        os.replace(aside, path)
+    except OSError as error:
+        raise storage_error(error, f"cannot write the cursor file {path}") from error
