@@ -18,7 +18,7 @@ from convmem.errors import (
     TurnConflict,
     storage_error,
 )
-from convmem.log import codec, dropped, heal, known_ids, lines, records
+from convmem.log import codec, dropped, heal, known_ids, records
 from convmem.log.durability import OpenLog
 from convmem.log.files import write_all
 from convmem.log.known_ids import KnownIds
@@ -97,7 +97,7 @@ class Log:
         """
         given = [draft.id for draft in drafts if draft.is_given]
         ahead = self._search_ahead(given) if given else None
-        self._lock.acquire(timeout_seconds)
+        self._acquire(timeout_seconds)
         try:
             return self._write_locked(drafts, is_batch, ahead, healed)
         except (TurnConflict, DurabilityUnknown):
@@ -117,7 +117,7 @@ class Log:
 
         The caller calls ``unlock``, also when this log's file is replaced meanwhile.
         """
-        self._lock.acquire(timeout_seconds)
+        self._acquire(timeout_seconds)
         try:
             return self._current(healed, create=False), self._committed, self._last_seq
         except BaseException:
@@ -129,13 +129,10 @@ class Log:
         """Let the lock go that ``with_lock`` took."""
         self._lock.release()
 
-    def close(self) -> None:
-        """Give the descriptors back. The next append opens them again."""
-        self._forget()
-        self._lock.close()
-
     def __del__(self) -> None:
-        self._forget()
+        log, self._open = self._open, None
+        if log is not None:
+            log.let_go()
 
     def close_if_idle(self) -> bool:
         """Give the descriptors back unless somebody is at work here, or a sync has failed."""
@@ -205,6 +202,20 @@ class Log:
         log.use()
         return Written(answers, log, len(fresh), failure)
 
+    def _acquire(self, timeout_seconds: float) -> None:
+        try:
+            self._lock.acquire(timeout_seconds)
+        except StorageError as error:
+            if not self.folder.is_current():
+                raise self._folder_gone() from error
+            raise
+
+    def _folder_gone(self) -> FolderGone:
+        return FolderGone(
+            f"the folder {self.folder.path} is gone",
+            hint="it was removed, moved or replaced while convmem had it open",
+        )
+
     def _current(self, healed: Callable[[str], None], *, create: bool) -> OpenLog:
         """Return the open log that the name leads to now, whole to its last byte."""
         log = self._open
@@ -228,10 +239,7 @@ class Log:
 
     def _reopen(self, *, create: bool) -> OpenLog:
         if not self.folder.is_current():
-            raise FolderGone(
-                f"the folder {self.folder.path} is gone",
-                hint="it was removed, moved or replaced while convmem had it open",
-            )
+            raise self._folder_gone()
         last_seq = self._last_seq
         self._forget()
         flags = os.O_RDWR | os.O_APPEND
@@ -350,7 +358,9 @@ class Log:
         try:
             found = os.fstat(fd)
             ahead.identity = (found.st_dev, found.st_ino)
-            end = lines.finished_end(fd, found.st_size)
+            # Not to the last finished line: a batch that is being written has lines there that
+            # are not committed yet, and must be searched again once they are.
+            end = heal.find_end(fd, found.st_size).committed
             for turn_id in ids:
                 ahead.found[turn_id] = known_ids.search(fd, turn_id, 0, end)
             ahead.searched = end
