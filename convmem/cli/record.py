@@ -96,9 +96,20 @@ def _meta(pairs: list[str]) -> dict[str, str] | None:
 
 def _read_all(passing: _Tee) -> bytes:
     parts = []
+    size = 0
     while data := os.read(0, _READ_BYTES):
         passing.write(data)
+        size += len(data)
+        if size > _LONGEST_LINE_BYTES:
+            parts.clear()  # too long to be a turn; what is passed through goes on all the same
+            if not passing.is_on:
+                break
         parts.append(data)
+    if size > _LONGEST_LINE_BYTES:
+        raise InvalidTurn(
+            f"standard input is too long for one turn: at most {MAX_TURN_BYTES:,} bytes",
+            hint="nothing was recorded; for many turns use --jsonl",
+        )
     return b"".join(parts)
 
 
@@ -131,17 +142,17 @@ class _Tee:
     """Passes input through. A reader that went away does not stop the recording."""
 
     def __init__(self, is_on: bool) -> None:
-        self._is_on = is_on
+        self.is_on = is_on
 
     def write(self, data: bytes) -> None:
         """Pass *data* on, at once."""
-        if not self._is_on:
+        if not self.is_on:
             return
         try:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         except BrokenPipeError:
-            self._is_on = False
+            self.is_on = False
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, sys.stdout.fileno())
             os.close(nowhere)

@@ -44,7 +44,7 @@ class TurnWriter:
         if turn.seq is not None:
             head.append(f"  {turn.seq}", style="dim")
         self._console.print(head)
-        self._console.print(Padding(Text(safe(turn.text)), (0, 0, 0, 2)))
+        self._console.print(Padding(Text(safe(turn.text)), (0, 0, 0, 2), expand=False))
 
     def flush(self) -> None:
         """Show it now."""
