@@ -186,7 +186,8 @@ class Archive:
             at = len(answers)
             answers.append(None)
             try:
-                encode_name(continuation_id)
+                if continuation_id not in groups:
+                    encode_name(continuation_id)
                 made = turns_module.draft_of(turn)
             except Exception as error:  # noqa: BLE001 - each is an answer
                 answers[at] = error

@@ -95,7 +95,7 @@ def _meta(pairs: list[str]) -> dict[str, str] | None:
 
 
 def _read_all(passing: _Tee) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     size = 0
     while data := os.read(0, _READ_BYTES):
         passing.write(data)
