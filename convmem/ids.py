@@ -57,6 +57,14 @@ def is_hashed(name: str) -> bool:
     return _HASH_MARK in name
 
 
+def stands_for(name: str, continuation_id: str) -> bool:
+    """Whether *name* is the name of that id, which may be none at all."""
+    try:
+        return encode_name(continuation_id) == name
+    except InvalidContinuationId:
+        return False
+
+
 def decode_name(name: str) -> str | None:
     """Return the id that *name* stands for, or ``None`` if no id has that name.
 
@@ -76,10 +84,10 @@ def decode_name(name: str) -> str | None:
             at += 1
     try:
         continuation_id = raw.decode()
-        # Only the one spelling that we would write ourselves counts: ``%61`` is not ``a``.
-        return continuation_id if encode_name(continuation_id) == name else None
-    except (UnicodeDecodeError, InvalidContinuationId):
+    except UnicodeDecodeError:
         return None
+    # Only the one spelling that we would write ourselves counts: ``%61`` is not ``a``.
+    return continuation_id if stands_for(name, continuation_id) else None
 
 
 def _checked(continuation_id: str) -> bytes:

@@ -18,7 +18,7 @@ from convmem.errors import (
     TurnConflict,
     storage_error,
 )
-from convmem.log import codec, dropped, heal, known_ids, records
+from convmem.log import codec, dropped, heal, known_ids, records, trash
 from convmem.log.durability import OpenLog
 from convmem.log.files import write_all
 from convmem.log.known_ids import KnownIds
@@ -339,7 +339,10 @@ class Log:
         if gone is None:
             return None
         if codec.draft_substance(draft) != gone.substance:
-            return _conflict(draft, gone.seq)
+            # Other bytes need not say other things (the order of keys): the turn itself tells.
+            dropped_turn = trash.find(self.folder, self.name, draft.id)
+            if dropped_turn is None or not draft.says_the_same_as(dropped_turn.turn):
+                return _conflict(draft, gone.seq)
         return draft.stored_as(gone.seq, gone.ts_text)
 
     def _search_ahead(self, ids: list[str]) -> _Ahead:

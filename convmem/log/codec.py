@@ -35,6 +35,7 @@ _BATCH = re.compile(rb',"_b":\["([0-9a-f]{8})",(\d+),(\d+)\]$')
 _BATCH_BYTES = 64
 
 _SEQ_FLOOR = b'{"_last_seq":'
+_SEQ_FLOOR_LINE = re.compile(rb'\{"_last_seq":(\d{1,19}),"_c":"[0-9a-f]{8}"\}')
 
 # Why a line is not a turn. The words are what people read.
 NUL = "NUL bytes"
@@ -71,7 +72,11 @@ def is_sealed(line: bytes) -> bool:
 
 def seal_holds(line: bytes) -> bool:
     """Whether the sealed *line* is what was written."""
-    return b"%08x" % zlib.crc32(b"}", zlib.crc32(line[:-SEAL_BYTES])) == line[-10:-2]
+    return _crc_of(line) == line[-10:-2]
+
+
+def _crc_of(line: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(b"}", zlib.crc32(line[:-SEAL_BYTES]))
 
 
 def batch_mark(line: bytes) -> tuple[bytes, int, int] | None:
@@ -90,7 +95,7 @@ def without_batch(line: bytes) -> bytes:
 
 def is_seq_floor(line: bytes) -> bool:
     """Whether *line* is no turn but remembers the highest ``seq``."""
-    return line.startswith(_SEQ_FLOOR)
+    return line.startswith(_SEQ_FLOOR) and _SEQ_FLOOR_LINE.fullmatch(line) is not None
 
 
 def head_of(line: bytes) -> tuple[bytes, int, str, bytes] | None:
@@ -129,11 +134,13 @@ def line_crc(line: bytes) -> str:
 
 def seq_of(line: bytes) -> int | None:
     """Return the ``seq`` that a good line holds or remembers; ``None`` if it has none."""
-    head = head_of(line)
-    if head is not None:
-        return head[1]
-    if is_seq_floor(line):
-        return int(line[len(_SEQ_FLOOR) : line.index(b",")])
+    if is_sealed(line):
+        head = head_of(line)
+        if head is not None:
+            return head[1]
+        floor = _SEQ_FLOOR_LINE.fullmatch(line)
+        if floor is not None:
+            return int(floor[1])
     turn = parse(line)
     return None if turn is None else turn.seq
 
@@ -163,6 +170,8 @@ def fault_of(line: bytes) -> str | None:
         return NUL if b"\0" in line else CHECKSUM
     if b"\0" in line:
         return NUL
+    if line[-10:-2] == _crc_of(line) and line[-2:] == _SEAL_CLOSE:
+        return CHECKSUM  # a seal whose own key was damaged; it would pass for a line by hand
     try:
         value = jsontext.loads(line)
     except jsontext.NotJson:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from convmem.errors import ConvmemError, LockTimeout, StorageFull, storage_error
-from convmem.log import codec, dropped, heal, lines, locks, records
+from convmem.log import codec, dropped, heal, lines, locks, records, trash
 from convmem.log.files import owner_of_temporary, sync_data, temporary_name, write_all
 from convmem.log.read import turns_of
 from convmem.quantities import format_time
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from convmem.log.read import StoredTurn
     from convmem.log.records import Damage
 
-TRASH = ".trash"
 _BLOCK = 1 << 20
 # What came meanwhile is copied without the lock until little enough is left to copy under it.
 _SMALL_DELTA_BYTES = 64 << 10
@@ -295,37 +294,36 @@ class _Rewrite:
         yield start, end
 
     def _fill_trash(self, now: datetime) -> None:
-        stamp = format_time(now).translate(_STAMP)
-        name = f"{self.log.name}.{stamp}.{os.urandom(4).hex()}.jsonl"
-        trash = self.folder.subfolder(TRASH)
+        name = trash.new_file(self.log.name, now)
+        folder = self.folder.subfolder(trash.FOLDER)
         try:
             temporary = temporary_name(self.log.name)
-            fd = trash.open_file(temporary, os.O_WRONLY | os.O_CREAT)
+            fd = folder.open_file(temporary, os.O_WRONLY | os.O_CREAT)
             try:
                 try:
                     _copy(self.opened.fd, fd, self._dropped_spans())
                     os.fsync(fd)
                 finally:
                     os.close(fd)
-                trash.rename(temporary, name)
+                folder.rename(temporary, name)
             except BaseException:
-                trash.remove(temporary)
+                folder.remove(temporary)
                 raise
             self.report.trash = name
-            trash.sync()
+            folder.sync()
         finally:
-            trash.close()
+            folder.close()
 
     def _empty_trash(self) -> None:
         """Take back what the trash got, since its turns stay in the log."""
         if self.report.trash is None:
             return
         try:
-            trash = self.folder.existing_subfolder(TRASH)
+            folder = self.folder.existing_subfolder(trash.FOLDER)
             try:
-                trash.remove(self.report.trash)
+                folder.remove(self.report.trash)
             finally:
-                trash.close()
+                folder.close()
         except OSError:
             return  # a turn that is in both places is restored as one
         self.report.trash = None
@@ -492,16 +490,13 @@ class _exclusive:  # noqa: N801 - read as a verb: with _exclusive(...)
         self._lock.release()
 
 
-_STAMP = {ord(mark): None for mark in "-:."}
-
-
 def find_leftovers(folder: Folder) -> dict[str, list[tuple[str, str]]]:
     """Return, for each log, the (subfolder, name) of its files in the making.
 
     Some may belong to work that goes on: remove them only while holding the locks of that log.
     """
     found: dict[str, list[tuple[str, str]]] = {}
-    for inner_name in ("", TRASH, dropped.FOLDER, heal.QUARANTINE):
+    for inner_name in ("", trash.FOLDER, dropped.FOLDER, heal.QUARANTINE):
         try:
             inner = folder if not inner_name else folder.existing_subfolder(inner_name)
         except FileNotFoundError:

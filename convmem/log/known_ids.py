@@ -80,10 +80,13 @@ class KnownIds:
             self.hashes, self.lookups = None, 0
 
 
-def search(fd: int, turn_id: str, start: int, end: int) -> Found | None:
+def search(
+    fd: int, turn_id: str, start: int, end: int, *, whole_batches: bool = True
+) -> Found | None:
     """Return the first turn with *turn_id* among the lines of ``[start, end)``.
 
-    Reads them all if need be, in blocks of 1 MiB: about a second for a gigabyte.
+    Reads them all if need be, in blocks of 1 MiB: about a second for a gigabyte. A turn of a
+    batch that was torn does not count, unless *whole_batches* is false.
     """
     wanted = jsontext.dumps(turn_id)
     at = start
@@ -95,7 +98,7 @@ def search(fd: int, turn_id: str, start: int, end: int) -> Found | None:
         while (hit := data.find(wanted, from_)) >= 0:
             if at + hit + len(wanted) > end:
                 return None
-            found, line_end = _turn_at(fd, at + hit, start, end, turn_id)
+            found, line_end = _turn_at(fd, at + hit, start, end, turn_id, whole_batches)
             if found is not None:
                 return found
             from_ = max(hit + 1, line_end - at)
@@ -103,14 +106,18 @@ def search(fd: int, turn_id: str, start: int, end: int) -> Found | None:
     return None
 
 
-def _turn_at(fd: int, offset: int, start: int, end: int, turn_id: str) -> tuple[Found | None, int]:
+def _turn_at(
+    fd: int, offset: int, start: int, end: int, turn_id: str, whole_batches: bool
+) -> tuple[Found | None, int]:
     """Return the turn whose line holds *offset*, if it is the one, and where that line ends."""
     line_start = lines.finished_end(fd, offset, start=start)
     for at, line_end, line in lines.forward(fd, line_start, end, block=64 << 10):
         if line is None or codec.fault_of(line) is not None:
             return None, line_end + 1
         turn = codec.parse(line)
-        if turn is None or turn.id != turn_id or not _is_whole(fd, at, line, end):
+        if turn is None or turn.id != turn_id:
+            return None, line_end + 1
+        if whole_batches and not _is_whole(fd, at, line, end):
             return None, line_end + 1
         return Found(turn, line), line_end + 1
     return None, end

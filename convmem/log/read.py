@@ -47,13 +47,12 @@ class StoredTurn:
     @property
     def seq(self) -> int | None:
         """The turn's ``seq``, without parsing the rest where possible."""
-        head = codec.head_of(self.line)
-        return self.turn.seq if head is None else head[1]
+        return codec.seq_of(self.line) if self.is_sealed else self.turn.seq
 
     @property
     def role(self) -> str:
         """The turn's role, without parsing the rest where possible."""
-        head = codec.head_of(self.line)
+        head = codec.head_of(self.line) if self.is_sealed else None
         if head is None or b"\\" in head[3]:
             return self.turn.role
         return str(head[3][1:-1], "utf-8")

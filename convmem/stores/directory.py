@@ -288,7 +288,7 @@ class DirectoryStore:
             if ending != _ENDING or not entry.is_file(follow_symlinks=False):
                 continue
             found = self._long_id(folder, name) if ids.is_hashed(name) else ids.decode_name(name)
-            if found is not None:
+            if found is not None and ids.stands_for(name, found):
                 yield found
 
     def namespaces(self) -> list[str]:
@@ -489,9 +489,7 @@ class DirectoryStore:
         finally:
             inner.close()
         try:
-            return str(os.pread(fd, ids.MAX_ID_BYTES + 1, 0), "utf-8")
-        except UnicodeDecodeError:
-            return None
+            return str(os.pread(fd, ids.MAX_ID_BYTES + 1, 0), "utf-8", "replace")
         finally:
             os.close(fd)
 

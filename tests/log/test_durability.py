@@ -81,7 +81,7 @@ def test_threads_that_write_at_the_same_time_share_a_sync(root, syncs):
         for thread in threads:
             thread.join()
         assert len(chat.tail(100)) == 41
-    assert syncs.count - before <= 20, "40 turns of 8 threads need about 10 shared syncs"
+    assert syncs.count - before <= 30, "40 turns of 8 threads need 10 to 20 shared syncs"
 
 
 def test_an_answer_is_never_covered_by_a_sync_that_began_before_its_write(root, monkeypatch):
