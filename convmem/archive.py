@@ -9,7 +9,7 @@ from convmem import turns as turns_module
 from convmem.errors import ConversationNotFound, StorageFull, TurnConflict, UsageError
 from convmem.ids import encode_name
 from convmem.log.durability import Durability
-from convmem.log.follow import Cursor
+from convmem.log.follow import ANY_TURN, Cursor
 from convmem.log.read import Filter
 from convmem.progress import LoggingObserver, Observer
 from convmem.stores.directory import DirectoryStore
@@ -17,7 +17,7 @@ from convmem.stores.values import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from datetime import datetime
     from types import TracebackType
     from typing import Any, Self
@@ -363,7 +363,7 @@ class Conversation:
         if isinstance(after, str):
             start = Cursor.parse(after)
         elif isinstance(after, int):
-            start = self._cursor_after(after)
+            start = Cursor(after, ANY_TURN) if after > 0 else None
         else:
             start = after
         follower = self._store().follow(
@@ -373,7 +373,8 @@ class Conversation:
             idle_seconds=idle_timeout,
             damaged=self._damaged(),
         )
-        return Following(follower, None if roles is None else frozenset(roles))
+        wanted = _filter(roles, None, None)
+        return Following(follower, wanted, first_seq=after + 1 if isinstance(after, int) else 0)
 
     def cursor(self) -> Cursor:
         """Return the cursor behind the last turn, for ``follow`` and ``turns`` to go on from."""
@@ -489,16 +490,6 @@ class Conversation:
         )
         return [_turn_of(answer) for answer in answers]
 
-    def _cursor_after(self, seq: int) -> Cursor | None:
-        """Return the cursor behind the turn *seq*."""
-        last = None
-        if seq > 0:
-            for stored in self.stored_turns(after=seq - 1):
-                if stored.seq == seq:
-                    last = Cursor().step(stored)
-                break
-        return last or (Cursor(seq) if seq > 0 else None)
-
     def _damaged(self) -> Callable[[Damage], None]:
         observer = self._archive._observer
         return lambda damage: observer.damaged(self.continuation_id, damage)
@@ -515,9 +506,10 @@ class Following:
             in another process: ``chat.follow(after=text)``.
     """
 
-    def __init__(self, follower: Follower, roles: frozenset[str] | None) -> None:
+    def __init__(self, follower: Follower, wanted: Filter, *, first_seq: int) -> None:
         self._follower = follower
-        self._roles = roles
+        self._wanted = wanted
+        self._first_seq = first_seq
         self._turns = self._iterate()
 
     @property
@@ -543,11 +535,20 @@ class Following:
     def close(self) -> None:
         """End the iteration, at the latest 0.25 s from now."""
         self._follower.close()
+        try:
+            self._turns.close()
+        except ValueError:
+            return  # another thread is in the middle of it, and ends by itself
 
-    def _iterate(self) -> Iterator[StoredTurn]:
-        for stored in self._follower:
-            if self._roles is None or stored.role in self._roles:
-                yield stored
+    def _iterate(self) -> Generator[StoredTurn]:
+        found = iter(self._follower)
+        try:
+            for stored in found:
+                seq = stored.seq
+                if (seq is None or seq >= self._first_seq) and self._wanted.wants(stored):
+                    yield stored
+        finally:
+            found.close()
 
 
 class _Counter:

@@ -69,8 +69,6 @@ def run(
         start: Cursor | int | None = cursor
         if cursor is None and not (cursor_file is not None and lines is None):
             start = _print_and_mark(chat, writer, wanted, count, first_seq)
-        if first_seq is not None:
-            wanted = _FromSeq(wanted, first_seq)
         tracker = _Tracker(chat, writer, wanted, cursor_file, watch.skipped)
         most = count if cursor is not None and lines is not None else None
         tracker.run(start, follow=follow, most=most)
@@ -106,21 +104,6 @@ def show(
         writer.flush()
     skipped.tell()
     return 0
-
-
-class _FromSeq(Filter):
-    """What another filter wants, from one ``seq`` on."""
-
-    __slots__ = ("_first_seq",)
-
-    def __init__(self, wanted: Filter, first_seq: int) -> None:
-        super().__init__(roles=wanted.roles, since=wanted.since, until=wanted.until)
-        self._first_seq = first_seq
-
-    def wants(self, stored: StoredTurn) -> bool:
-        """Whether the turn passes."""
-        seq = stored.seq
-        return (seq is None or seq >= self._first_seq) and super().wants(stored)
 
 
 class _Watch(Observer):
@@ -210,8 +193,7 @@ def _print_and_mark(
 ) -> Cursor | int | None:
     """Print the turns that a follow begins with, and return the cursor behind them."""
     if first_seq is not None:
-        # Behind the end there is no turn to start from: then it is what comes.
-        return first_seq - 1 if first_seq <= chat.describe().last_seq else chat.cursor()
+        return max(0, first_seq - 1)
     if count is None:
         return None  # the follow itself begins with the first
     found, cursor = chat.stored_tail_and_cursor(count, wanted)

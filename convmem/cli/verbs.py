@@ -40,7 +40,8 @@ _RECORD = Verb(
     "record",
     "Add a turn to a conversation.",
     """\
-Add a turn to a conversation. When it returns 0, the turn is on disk to stay.
+Add a turn to a conversation. When it returns 0, the turn is on disk to stay (with --sync none,
+when the system gets to it; no policy loses it to a crash of the program).
 
 Examples:
 
@@ -229,8 +230,8 @@ goes only when it is older and not among the newest N. --max-bytes then drops th
 the file fits, but never the newest turn. A tool's call and its result go or stay together.
 
 Dropped turns move to the trash, unless --discard. Turns recorded meanwhile are kept; nobody has
-to stop writing. Where nothing is to be dropped, nothing is rewritten. With no policy from flags
-or settings nothing is done: that is wrong usage.
+to stop writing. Where nothing is to be dropped, nothing is rewritten. With no policy nothing is
+done: that is wrong usage.
 
 EXIT STATUS:
 
@@ -292,13 +293,16 @@ Examples:
   convmem list --json | jq -r 'select(.bytes > 1000000) | .continuation_id'
   convmem list -0 | xargs -0 -n1 convmem path
 
---long reads every conversation to count its turns; without it only the folder is read.
+At a terminal this is a table; else it is the ids, one a line (-0 for ids that hold newlines), and
+--json has the rest. --long reads every conversation to count its turns; without it only the two
+ends of each are read.
 
 EXIT STATUS:
 
   0  done, also when there are none
   2  wrong usage
   4  input/output or permission
+  7  done in part: some conversations could not be read, each is named
 """,
     target="convmem.cli.listing:run",
     options=(
@@ -327,6 +331,7 @@ EXIT STATUS:
   0  done
   2  wrong usage
   3  there is no such conversation
+  4  input/output or permission
 """,
     target="convmem.cli.listing:path",
     arguments=(

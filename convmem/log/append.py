@@ -224,6 +224,9 @@ class Log:
                 f"{self._where()}: an earlier sync failed: {log.failed}",
                 hint="open the archive again and retry the unanswered ids",
             )
+        # A conversation is what its path leads to now, not where the folder was moved since.
+        if not self.folder.is_current():
+            raise self._folder_gone()
         try:
             found = self.folder.stat(self._file)
         except FileNotFoundError:
@@ -238,8 +241,6 @@ class Log:
         return log
 
     def _reopen(self, *, create: bool) -> OpenLog:
-        if not self.folder.is_current():
-            raise self._folder_gone()
         last_seq = self._last_seq
         self._forget()
         flags = os.O_RDWR | os.O_APPEND
@@ -259,10 +260,8 @@ class Log:
             raise ConvmemError(f"{self._where()} comes and goes; giving up")
         self._open = OpenLog(self.folder, self._file, fd)
         self._last_seq = last_seq
-        if self._known.hashes is not None:
-            # After a compaction: only what came after the last turn we saw is new to the set.
-            size = os.fstat(fd).st_size
-            self._known.covered = records.offset_after(fd, size, last_seq)
+        # Another file: a compaction of the one we knew, or one that was made anew.
+        self._known.forget()
         return self._open
 
     def _catch_up(self, log: OpenLog, size: int, healed: Callable[[str], None]) -> None:
@@ -338,12 +337,18 @@ class Log:
         gone = dropped.find(self.folder, self.name, draft.id, time.time())
         if gone is None:
             return None
-        if codec.draft_substance(draft) != gone.substance:
-            # Other bytes need not say other things (the order of keys): the turn itself tells.
-            dropped_turn = trash.find(self.folder, self.name, draft.id)
-            if dropped_turn is None or not draft.says_the_same_as(dropped_turn.turn):
-                return _conflict(draft, gone.seq)
+        if not self._says_what_was_dropped(draft, gone):
+            return _conflict(draft, gone.seq)
         return draft.stored_as(gone.seq, gone.ts_text)
+
+    def _says_what_was_dropped(self, draft: Draft, gone: dropped.DroppedTurn) -> bool:
+        if gone.is_parsed:
+            return dropped.substance(draft) == gone.substance
+        if codec.draft_substance(draft) == gone.substance:
+            return True
+        # Other bytes need not say other things (the order of keys): the turn itself tells.
+        found = trash.find(self.folder, self.name, draft.id)
+        return found is not None and draft.says_the_same_as(found.turn)
 
     def _search_ahead(self, ids: list[str]) -> _Ahead:
         """Look the ids up without the lock: reading a large log would keep others waiting."""

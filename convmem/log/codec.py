@@ -29,13 +29,17 @@ _SEAL_CLOSE = b'"}'
 
 # The first keys of every line that we write ourselves, in their order.
 _HEAD = re.compile(
-    rb'\{"id":("(?:[^"\\]|\\.)*"),"seq":(\d+),"ts":"([^"\\]*)","role":("(?:[^"\\]|\\.)*"),'
+    rb'\{"id":("(?:[^"\\]|\\.)*"),"seq":(\d+),"ts":"([^"\\]*)","role":("(?:[^"\\]|\\.)*"),"content":'
 )
+_CLAIM = re.compile(rb'\{"id":"(?:[^"\\]|\\.)*","seq":(\d{1,18}),')
 _BATCH = re.compile(rb',"_b":\["([0-9a-f]{8})",(\d+),(\d+)\]$')
 _BATCH_BYTES = 64
 
 _SEQ_FLOOR = b'{"_last_seq":'
 _SEQ_FLOOR_LINE = re.compile(rb'\{"_last_seq":(\d{1,19}),"_c":"[0-9a-f]{8}"\}')
+
+# What was never written reads as NUL, by the block: one NUL alone is other damage.
+HOLE = b"\0" * 16
 
 # Why a line is not a turn. The words are what people read.
 NUL = "NUL bytes"
@@ -65,9 +69,20 @@ def seq_floor_line(last_seq: int) -> bytes:
     return sealed(b"%b%d" % (_SEQ_FLOOR, last_seq))
 
 
+def claimed_seq(line: bytes) -> int | None:
+    """Return the ``seq`` that a damaged line of ours seems to have had."""
+    found = _CLAIM.match(line)
+    return None if found is None else int(found[1])
+
+
 def is_sealed(line: bytes) -> bool:
     """Whether *line* (without its newline) carries a seal, right or wrong."""
     return line[-SEAL_BYTES:-10] == _SEAL_OPEN and line[-2:] == _SEAL_CLOSE
+
+
+def count_of_seals(data: bytes) -> int:
+    """Return how many sealed lines *data* was, should their newlines have been damaged."""
+    return data.count(_SEAL_OPEN)
 
 
 def seal_holds(line: bytes) -> bool:

@@ -8,6 +8,7 @@ old or the new, and what is dropped is in the trash before it leaves the log.
 from __future__ import annotations
 
 import os
+import time
 from array import array
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,7 @@ from datetime import datetime
 from convmem.errors import ConvmemError, LockTimeout, StorageFull, storage_error
 from convmem.log import codec, dropped, heal, lines, locks, records, trash
 from convmem.log.files import owner_of_temporary, sync_data, temporary_name, write_all
-from convmem.log.read import turns_of
+from convmem.log.read import StoredTurn, turns_of
 from convmem.quantities import format_time
 from convmem.retention import KEPT, Facts, RetentionPlan, RetentionPolicy, TurnFacts, plan
 from convmem.tools import may_have_tools, tool_ids
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from convmem.log.append import Log
     from convmem.log.durability import OpenLog
     from convmem.log.files import Folder
-    from convmem.log.read import StoredTurn
     from convmem.log.records import Damage
 
 _BLOCK = 1 << 20
@@ -63,6 +63,7 @@ class CompactionReport:
     trash: str | None = None
     quarantine: str | None = None
     dry_run: bool = False
+    needs_seq_floor: bool = field(default=False, repr=False)
 
 
 class _Survey:
@@ -73,16 +74,41 @@ class _Survey:
         self.offsets = array("Q")
         self.damage = array("Q")  # start, end, start, end, …
         self.batches = array("Q")  # first turn, closing turn, …
-        self.highest_seq = 0
+        self.unclosed = array("Q")  # first turn, last turn, … where the closing line is damaged
+
+    def add(self, stored: StoredTurn, cutoff: datetime | None, cutoff_text: str) -> None:
+        """Note the next turn."""
+        line = stored.line
+        self.offsets.append(stored.offset)
+        is_old = cutoff is not None and _is_older(stored, cutoff, cutoff_text)
+        if may_have_tools(line):
+            calls, results = tool_ids(stored.turn)
+            self.facts.add(TurnFacts(len(line) + 1, is_old, calls, results))
+        else:
+            self.facts.add_plain(len(line) + 1, is_old)
+
+    def line(self, fd: int, at: int) -> bytes:
+        """Return the line of turn *at*, without its newline."""
+        return os.pread(fd, self.facts.sizes[at] - 1, self.offsets[at])
 
     def damaged(self, damage: Damage) -> None:
         self.damage.extend((damage.offset, damage.offset + damage.length + 1))
 
 
-def preview(fd: int, end: int, policy: RetentionPolicy, now: datetime) -> CompactionReport:
-    """Say what ``compact`` would do, from the log ``[0, end)`` alone. Writes nothing."""
+def preview(
+    fd: int, end: int, size: int, policy: RetentionPolicy, now: datetime
+) -> CompactionReport:
+    """Say what ``compact`` would do. Writes nothing.
+
+    *end* is where the log's last finished line ends, *size* where the file does.
+    """
     survey = _survey(fd, end, policy, now, _ignore)
-    return _report(fd, survey, plan(policy, survey.facts), end, dry_run=True)
+    if heal.is_unterminated_turn(fd, end, size):
+        line = os.pread(fd, size - end, end)
+        survey.add(StoredTurn(line, end), policy.cutoff(now), "")
+        end = size + 1  # with the newline that it will get
+    last_seq = records.last_seq(fd, min(end, size))
+    return _report(fd, survey, plan(policy, survey.facts), end, last_seq, dry_run=True)
 
 
 def compact(
@@ -120,7 +146,7 @@ def compact(
         try:
             survey = _survey(opened.fd, end, policy, now, advanced)
             decided = plan(policy, survey.facts)
-            report = _report(opened.fd, survey, decided, end, dry_run=False)
+            report = _report(opened.fd, survey, decided, end, last_seq, dry_run=False)
             if decided.dropped:
                 run = _Rewrite(log, opened, survey, decided, report)
                 run.carry_out(
@@ -156,6 +182,7 @@ class _Rewrite:
         self.survey = survey
         self.plan = decided
         self.report = report
+        self.is_replaced = False
 
     def carry_out(
         self,
@@ -179,19 +206,22 @@ class _Rewrite:
                 if not discard:
                     self._fill_trash(now)
                 self._quarantine_damage()
+                # Retries come by the clock on the wall, also where age is measured otherwise.
+                clock = max(now.timestamp(), time.time())
                 dropped.remember(
                     self.folder,
                     self.log.name,
-                    self._dropped_turns(),
-                    now.timestamp(),
-                    now.timestamp() + remember_seconds,
+                    self._dropped_turns(discard),
+                    clock,
+                    clock + remember_seconds,
                 )
                 self._replace(fd, temporary, end, last_seq, timeout_seconds, healed)
             finally:
                 os.close(fd)
         except BaseException:
-            self.folder.remove(temporary)
-            self._empty_trash()
+            if not self.is_replaced:
+                self.folder.remove(temporary)
+                self._empty_trash()
             raise
 
     def _replace(
@@ -204,40 +234,40 @@ class _Rewrite:
         healed: Callable[[str], None],
     ) -> None:
         """Copy what came since, and put the new file in place of the old."""
-        surveyed = done
         for _ in range(_MOST_ROUNDS):
-            end = self._locked_end(timeout_seconds, healed)
+            end, _ = self._locked_end(timeout_seconds, healed)
             self.log.unlock()
             if end - done <= _SMALL_DELTA_BYTES:
                 break
             _copy(self.opened.fd, fd, [(done, end)])
             done = end
         sync_data(fd)
-        end = self._locked_end(timeout_seconds, healed)
+        end, seq_now = self._locked_end(timeout_seconds, healed)
         try:
             _copy(self.opened.fd, fd, [(done, end)])
-            if end == surveyed and self._newest_kept_seq() < last_seq:
+            if seq_now == last_seq and self.report.needs_seq_floor:
                 write_all(fd, codec.seq_floor_line(last_seq))
             # Before the rename: else a power cut may leave the name on an empty file.
             os.fsync(fd)
             self.report.bytes_after = os.fstat(fd).st_size
             self.folder.rename(temporary, f"{self.log.name}.jsonl")
+            self.is_replaced = True
             # And the folder, while the lock is held: what is appended to the new file must not
             # be answered while a power cut could still bring the old one back.
             self.folder.sync()
         finally:
             self.log.unlock()
 
-    def _locked_end(self, timeout_seconds: float, healed: Callable[[str], None]) -> int:
-        """Take the lock and return where the log ends now; it must still be the same file."""
-        opened, end, _ = self.log.with_lock(timeout_seconds, healed)
+    def _locked_end(self, timeout_seconds: float, healed: Callable[[str], None]) -> tuple[int, int]:
+        """Take the lock and return the log's end and last ``seq``; it must be the same file."""
+        opened, end, last_seq = self.log.with_lock(timeout_seconds, healed)
         if opened.identity != self.opened.identity:
             self.log.unlock()
             raise ConvmemError(
                 f"{self.log.name}.jsonl was replaced while it was being compacted",
                 hint="nothing was changed; compact again",
             )
-        return end
+        return end, last_seq
 
     def _check_room(self, discard: bool) -> None:
         needed = self.report.bytes_after + (0 if discard else self.report.dropped_bytes)
@@ -254,7 +284,7 @@ class _Rewrite:
 
     def _kept_pieces(self) -> Iterator[tuple[int, int] | bytes]:
         """Yield the byte spans to copy, and lines that must change, in order."""
-        loose = self._loose_batches()
+        loose = _loose_turns(self.survey, self.plan)
         start = end = 0
         for at, verdict in enumerate(self.plan):
             if verdict != KEPT:
@@ -264,22 +294,13 @@ class _Rewrite:
             if at in loose:
                 yield start, end
                 start = end = offset + size
-                yield codec.without_batch(os.pread(self.opened.fd, size - 1, offset))
+                yield codec.without_batch(self.survey.line(self.opened.fd, at))
             elif offset == end:
                 end += size
             else:
                 yield start, end
                 start, end = offset, offset + size
         yield start, end
-
-    def _loose_batches(self) -> set[int]:
-        """Return the kept turns whose batch loses its closing line: they stand alone now."""
-        loose: set[int] = set()
-        batches = self.survey.batches
-        for first, closing in zip(batches[::2], batches[1::2], strict=True):
-            if self.plan[closing] != KEPT:
-                loose.update(at for at in range(first, closing) if self.plan[at] == KEPT)
-        return loose
 
     def _dropped_spans(self) -> Iterator[tuple[int, int]]:
         start = end = 0
@@ -336,25 +357,20 @@ class _Rewrite:
                 self.folder, self.log.name, self.opened.fd, spans
             )
 
-    def _dropped_turns(self) -> Iterator[dropped.DroppedTurn]:
+    def _dropped_turns(self, discard: bool) -> Iterator[dropped.DroppedTurn]:
         for start, end in self._dropped_spans():
             for _, _, line in lines.forward(self.opened.fd, start, end):
                 head = None if line is None else codec.head_of(line)
                 if line is None or head is None or not codec.is_sealed(line):
                     continue  # a line by hand has no id that a client could retry
-                substance = codec.substance_crc(line)
-                yield dropped.DroppedTurn(codec.text_of(head[0]), head[1], head[2], substance or 0)
-
-    def _newest_kept_seq(self) -> int:
-        for at in range(len(self.plan) - 1, -1, -1):
-            if self.plan[at] == KEPT:
-                line = os.pread(
-                    self.opened.fd, self.survey.facts.sizes[at] - 1, self.survey.offsets[at]
-                )
-                seq = codec.seq_of(line)
-                if seq is not None:
-                    return seq
-        return 0
+                turn_id = codec.text_of(head[0])
+                if discard:
+                    # Nothing else will be left to compare a retry with.
+                    turn = codec.parse(line)
+                    says = 0 if turn is None else dropped.substance(turn)
+                else:
+                    says = codec.substance_crc(line) or 0
+                yield dropped.DroppedTurn(turn_id, head[1], head[2], says, is_parsed=discard)
 
 
 def _survey(
@@ -362,25 +378,21 @@ def _survey(
 ) -> _Survey:
     """Read the log once and note where its turns are and what the decision needs of them."""
     survey = _Survey()
-    facts, offsets = survey.facts, survey.offsets
+    offsets = survey.offsets
     cutoff = policy.cutoff(now)
-    cutoff_text = None if cutoff is None else format_time(cutoff)
+    cutoff_text = "" if cutoff is None else format_time(cutoff)
     told = 0
     open_batch: tuple[bytes, int] | None = None
     for stored in turns_of(records.forward(fd, 0, end, survey.damaged), survey.damaged):
         line = stored.line
-        size = len(line) + 1
-        offsets.append(stored.offset)
-        is_old = cutoff is not None and _is_older(stored, cutoff, cutoff_text or "")
-        if may_have_tools(line):
-            calls, results = tool_ids(stored.turn)
-            facts.add(TurnFacts(size, is_old, calls, results))
-        else:
-            facts.add_plain(size, is_old)
+        survey.add(stored, cutoff, cutoff_text)
         mark = codec.batch_mark(line) if stored.is_sealed else None
+        at = len(offsets) - 1
+        if open_batch is not None and (mark is None or mark[0] != open_batch[0]):
+            survey.unclosed.extend((open_batch[1], at - 1))
+            open_batch = None
         if mark is not None:
-            at = len(offsets) - 1
-            first = open_batch[1] if open_batch is not None and open_batch[0] == mark[0] else at
+            first = at if open_batch is None else open_batch[1]
             open_batch = (mark[0], first)
             if mark[1] == mark[2] - 1:
                 survey.batches.extend((first, at))
@@ -388,12 +400,34 @@ def _survey(
         if stored.offset - told >= _BLOCK:
             advanced(stored.offset - told)
             told = stored.offset
+    if open_batch is not None:
+        survey.unclosed.extend((open_batch[1], len(offsets) - 1))
     advanced(end - told)
     return survey
 
 
+def _loose_turns(survey: _Survey, decided: RetentionPlan) -> set[int]:
+    """Return the kept turns whose batch has, or will have, no closing line: they stand alone."""
+    loose: set[int] = set()
+    for first, closing in zip(survey.batches[::2], survey.batches[1::2], strict=True):
+        if decided[closing] != KEPT:
+            loose.update(at for at in range(first, closing) if decided[at] == KEPT)
+    for first, last in zip(survey.unclosed[::2], survey.unclosed[1::2], strict=True):
+        loose.update(at for at in range(first, last + 1) if decided[at] == KEPT)
+    return loose
+
+
+def _newest_kept_seq(fd: int, survey: _Survey, decided: RetentionPlan) -> int:
+    for at in range(len(decided) - 1, -1, -1):
+        if decided[at] == KEPT:
+            seq = codec.seq_of(survey.line(fd, at))
+            if seq is not None:
+                return seq
+    return 0
+
+
 def _is_older(stored: StoredTurn, cutoff: datetime, cutoff_text: str) -> bool:
-    head = codec.head_of(stored.line)
+    head = codec.head_of(stored.line) if stored.is_sealed else None
     if head is not None and len(head[2]) == len(cutoff_text) and head[2][-1:] == "Z":
         return head[2] < cutoff_text  # times of one length and zone sort as text
     moment = stored.turn.ts
@@ -401,7 +435,7 @@ def _is_older(stored: StoredTurn, cutoff: datetime, cutoff_text: str) -> bool:
 
 
 def _report(
-    fd: int, survey: _Survey, decided: RetentionPlan, end: int, *, dry_run: bool
+    fd: int, survey: _Survey, decided: RetentionPlan, end: int, last_seq: int, *, dry_run: bool
 ) -> CompactionReport:
     report = CompactionReport(
         kept=len(decided) - decided.dropped,
@@ -427,12 +461,17 @@ def _report(
             elif len(runs) < _MOST_RANGES:
                 runs.append((at, at))
         previous = verdict
+    for at in _loose_turns(survey, decided):
+        line = survey.line(fd, at)
+        kept_bytes -= len(line) + 1 - len(codec.without_batch(line))
+    if _newest_kept_seq(fd, survey, decided) < last_seq:
+        report.needs_seq_floor = True
+        kept_bytes += len(codec.seq_floor_line(last_seq))
     report.bytes_after = kept_bytes
-
-    def seq(at: int) -> int | None:
-        return codec.seq_of(os.pread(fd, survey.facts.sizes[at] - 1, survey.offsets[at]))
-
-    report.ranges = [(seq(first), seq(last)) for first, last in runs]
+    report.ranges = [
+        (codec.seq_of(survey.line(fd, first)), codec.seq_of(survey.line(fd, last)))
+        for first, last in runs
+    ]
     return report
 
 

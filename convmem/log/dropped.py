@@ -8,6 +8,7 @@ compaction; a line that is past its time counts no more.
 from __future__ import annotations
 
 import os
+import zlib
 
 from convmem import jsontext
 from convmem.log import lines
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from convmem.log.files import Folder
+    from convmem.turns import Draft, Turn
 
 FOLDER = ".dropped"
 _BLOCK = 1 << 20
@@ -26,13 +28,17 @@ _BLOCK = 1 << 20
 class DroppedTurn:
     """A turn that left its log: its id, its place and time, and what it said, as a CRC."""
 
-    __slots__ = ("seq", "substance", "ts_text", "turn_id")
+    __slots__ = ("is_parsed", "seq", "substance", "ts_text", "turn_id")
 
-    def __init__(self, turn_id: str, seq: int, ts_text: str, substance: int) -> None:
+    def __init__(
+        self, turn_id: str, seq: int, ts_text: str, substance: int, *, is_parsed: bool
+    ) -> None:
         self.turn_id = turn_id
         self.seq = seq
         self.ts_text = ts_text
         self.substance = substance
+        # Of what the line says, or of its bytes: the trash then has the line itself.
+        self.is_parsed = is_parsed
 
 
 def find(folder: Folder, name: str, turn_id: str, now: float) -> DroppedTurn | None:
@@ -49,7 +55,13 @@ def find(folder: Folder, name: str, turn_id: str, now: float) -> DroppedTurn | N
                 known = jsontext.loads(block[at : block.index(b"\n", at)])
                 if known["until"] <= now:
                     return None
-                return DroppedTurn(turn_id, known["seq"], known["ts"], known["substance"])
+                return DroppedTurn(
+                    turn_id,
+                    known["seq"],
+                    known["ts"],
+                    known["substance"],
+                    is_parsed=known["parsed"],
+                )
     finally:
         os.close(fd)
     return None
@@ -71,11 +83,12 @@ def remember(
             finally:
                 os.close(fd)
         for turn in turns:
-            yield b'{"id":%b,"seq":%d,"ts":%b,"substance":%d,"until":%d}\n' % (
+            yield b'{"id":%b,"seq":%d,"ts":%b,"substance":%d,"parsed":%b,"until":%d}\n' % (
                 jsontext.dumps(turn.turn_id),
                 turn.seq,
                 jsontext.dumps(turn.ts_text),
                 turn.substance,
+                b"true" if turn.is_parsed else b"false",
                 until,
             )
 
@@ -84,6 +97,11 @@ def remember(
         write_aside(inner, f"{name}.jsonl", temporary_name(name), _gathered(chunks()))
     finally:
         inner.close()
+
+
+def substance(turn: Turn | Draft) -> int:
+    """Return a CRC-32 that turns share which say the same, however their lines are spelled."""
+    return zlib.crc32(jsontext.canonical([turn.role, turn.content, turn.meta, turn.extra]))
 
 
 def _open(folder: Folder, name: str) -> int | None:

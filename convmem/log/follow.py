@@ -8,6 +8,7 @@ that the system gives out again cannot be mistaken for it.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
 
@@ -17,7 +18,7 @@ from convmem.log.read import StoredTurn, turns_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from convmem.log.files import Folder
     from convmem.log.read import Reader
@@ -28,6 +29,11 @@ _SHORTEST_WAIT_SECONDS = 0.005
 _LONGEST_WAIT_SECONDS = 0.25
 # How far back a log that was cut short is compared with what was seen of it.
 _REMEMBERED_LINES = 4096
+
+
+_CURSOR = re.compile("(0|[1-9][0-9]{0,18}):([0-9a-f]{8}|[?]{8}):(0|[1-9][0-9]{0,18})")
+# Instead of a checksum: the turn of that number, whatever it says.
+ANY_TURN = "????????"
 
 
 class Cursor:
@@ -54,18 +60,13 @@ class Cursor:
         Raises:
             UsageError: The text is no cursor.
         """
-        parts = text.strip().split(":")
-        try:
-            seq, crc, after = int(parts[0]), parts[1], int(parts[2])
-            if seq < 0 or after < 0 or len(crc) != 8 or len(parts) != 3:
-                raise ValueError
-            int(crc, 16)
-        except (ValueError, IndexError):
+        found = _CURSOR.fullmatch(text.strip())
+        if found is None:
             raise UsageError(
                 f"not a cursor: {text.strip()[:80]!r}",
-                hint="a cursor looks like 17:9f3a01bc:0; remove the file to start over",
-            ) from None
-        return cls(seq, crc, after)
+                hint="a cursor looks like 17:9f3a01bc:0; without one it starts over",
+            )
+        return cls(int(found[1]), found[2], int(found[3]))
 
     def __str__(self) -> str:
         return f"{self.seq}:{self.crc}:{self.lines}"
@@ -108,7 +109,9 @@ def place_of(fd: int, end: int, cursor: Cursor) -> int | None:
     Compaction may have dropped the cursor's own turn: the place is then before the next one.
     """
     if cursor.seq == 0:
-        return _skip(fd, 0, end, cursor.lines)
+        return _skip(fd, 0, end, cursor)
+    if cursor.crc == ANY_TURN:
+        return records.offset_after(fd, end, cursor.seq)
     if records.last_seq(fd, end) < cursor.seq:
         return None
     start = records.offset_after(fd, end, cursor.seq - 1)
@@ -121,19 +124,23 @@ def place_of(fd: int, end: int, cursor: Cursor) -> int | None:
         if seq > cursor.seq or codec.is_seq_floor(data):
             return offset
         if codec.line_crc(data) == cursor.crc:
-            return _skip(fd, line_end + 1, end, cursor.lines)
+            return _skip(fd, line_end + 1, end, cursor)
         return None
     return end
 
 
-def _skip(fd: int, start: int, end: int, count: int) -> int:
-    """Return the byte behind *count* turns from *start* on."""
+def _skip(fd: int, start: int, end: int, cursor: Cursor) -> int:
+    """Return the byte behind the lines from *start* on that *cursor* has counted.
+
+    Compaction may have dropped some of them: a turn with a number of its own is none of them.
+    """
+    count = cursor.lines
     if count:
         for stored in turns_of(records.forward(fd, start, end, _unnoticed), _unnoticed):
+            if not count or cursor.step(stored).lines == 0:
+                break
             start = stored.offset + len(stored.line) + 1
             count -= 1
-            if not count:
-                break
     return min(start, end)
 
 
@@ -166,12 +173,12 @@ class Follower:
         self._fd = -1
         self._identity = (0, 0)
         self._offset = 0
-        self._size = -1
-        # Where the lines read last began, and what they were.
-        self._seen: deque[tuple[int, str]] = deque(maxlen=_REMEMBERED_LINES)
+        self._shape = (-1, -1)
+        # Where the lines read last began, what they were, and the cursors behind them.
+        self._seen: deque[tuple[int, str, Cursor]] = deque(maxlen=_REMEMBERED_LINES)
         self._closed = False
 
-    def __iter__(self) -> Iterator[StoredTurn]:
+    def __iter__(self) -> Generator[StoredTurn]:
         wait = _SHORTEST_WAIT_SECONDS
         idle_since = time.monotonic()
         try:
@@ -191,14 +198,16 @@ class Follower:
                 time.sleep(wait)
                 wait = min(wait * 1.2, _LONGEST_WAIT_SECONDS)
         finally:
-            self.close()
+            # Here and not in ``close``: another thread must not close what this one reads, since
+            # the number may be another file's by the next read.
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
+            self._folder = None
 
     def close(self) -> None:
-        """End the iteration: at once between turns, within 0.25 s from another thread."""
+        """End the iteration: within 0.25 s, from any thread."""
         self._closed = True
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
     def _is_closed(self) -> bool:
         return self._closed
@@ -219,19 +228,20 @@ class Follower:
     def _stat(self) -> os.stat_result | None:
         """Return what the log's name leads to, or ``None``; the folder too may come and go."""
         try:
-            if self._folder is None:
+            if self._folder is None or not self._folder.is_current():
+                self._folder = None
                 self._folder = self._open_folder()
             return self._folder.stat(self._file)
         except FileNotFoundError:
-            if self._folder is not None and not self._folder.is_current():
-                self._folder = None
             return None
 
     def _drain(self) -> Iterator[StoredTurn]:
-        size = os.fstat(self._fd).st_size
-        if size == self._size:
+        found = os.fstat(self._fd)
+        size = found.st_size
+        # The time too: a healed tail and the turn after it may be of one length.
+        if (size, found.st_mtime_ns) == self._shape:
             return
-        self._size = size
+        self._shape = (size, found.st_mtime_ns)
         if size < self._offset or not self._last_is_there(size):
             self._cut_short(size)
         end = lines.finished_end(self._fd, size, start=self._offset)
@@ -240,12 +250,10 @@ class Follower:
             records.forward(self._fd, self._offset, end, told.append), told.append
         ):
             self._tell(told)
-            self._seen.append((stored.offset, codec.line_crc(stored.line)))
             self._offset = stored.offset + len(stored.line) + 1
             self.cursor = self.cursor.step(stored)
+            self._seen.append((stored.offset, codec.line_crc(stored.line), self.cursor))
             yield stored
-            if self._fd < 0:
-                return
         # Damage that no turn follows may yet be healed, or be a batch in the making: it is told
         # once a turn has come behind it.
 
@@ -258,7 +266,7 @@ class Follower:
         """Whether the line that was read last still stands where it stood."""
         if not self._seen:
             return True
-        offset, crc = self._seen[-1]
+        offset, crc, _ = self._seen[-1]
         line = _line_at(self._fd, offset, size)
         return line is not None and codec.line_crc(line) == crc
 
@@ -266,10 +274,9 @@ class Follower:
         """Find the last line that was read and is still there; go on behind it."""
         while self._seen:
             if self._last_is_there(size):
-                offset, crc = self._seen[-1]
+                offset, _, self.cursor = self._seen[-1]
                 line = _line_at(self._fd, offset, size) or b""
                 self._offset = offset + len(line) + 1
-                self.cursor = Cursor(codec.seq_of(line) or 0, crc)
                 return
             self._seen.pop()
         self._offset = 0
@@ -286,7 +293,7 @@ class Follower:
             return
         found = os.fstat(fd)
         end = lines.finished_end(fd, found.st_size)
-        self._size = -1
+        self._shape = (-1, -1)
         place = None
         if self._fd < 0 or self._continues(fd, end):
             place = place_of(fd, end, self.cursor)

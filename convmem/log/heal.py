@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from convmem.log.files import Folder
-    from convmem.log.records import Damage
+    from convmem.log.records import Damage, Record
 
 QUARANTINE = ".quarantine"
 _COPY_BLOCK = 1 << 20
@@ -33,23 +33,41 @@ class End:
 
 
 def find_end(fd: int, size: int) -> End:
-    """Return the end of the committed part of ``[0, size)``, reading backwards from there."""
+    """Return the end of the committed part of ``[0, size)``, reading backwards from there.
+
+    Damaged lines behind the last turn belong to it only where they are the rest of its batch:
+    they were written with it, and without them it would look torn.
+    """
     finished = lines.finished_end(fd, size)
-    hinted = 0
+    claimed = 0
 
     def note(damage: Damage) -> None:
-        nonlocal hinted
-        # A finished line that was damaged later may have been answered: its seq is spent.
-        if damage.reason == codec.CHECKSUM:
-            head = codec.head_of(os.pread(fd, 4096, damage.offset))
-            if head is not None:
-                hinted = max(hinted, head[1])
+        nonlocal claimed
+        if damage.reason not in (codec.HALF_BATCH, codec.NUL):
+            # A line that was finished and damaged later may have been answered: its seq is spent.
+            start = os.pread(fd, min(damage.length, 4096), damage.offset)
+            claimed = max(claimed, codec.claimed_seq(start) or 0)
 
+    last = committed = 0
     for record in records.backward(fd, finished, note):
-        # A seq that damage claims is believed only where it is the next of its kind.
         last = records.last_seq(fd, record.end + 1)
-        return End(record.end + 1, hinted if last < hinted <= last + 1_000_000 else last)
-    return End(0, hinted)
+        committed = _end_of_batch(fd, record, finished)
+        break
+    # What damage claims is believed only where it could be so.
+    return End(committed, claimed if last < claimed <= last + 1_000_000 else last)
+
+
+def _end_of_batch(fd: int, record: Record, finished: int) -> int:
+    """Return where the batch of the last good *record* ends, its damaged last lines included."""
+    end = record.end + 1
+    mark = codec.batch_mark(record.data) if codec.is_sealed(record.data) else None
+    missing = 0 if mark is None else mark[2] - 1 - mark[1]
+    for _, line_end, data in lines.forward(fd, end, finished):
+        if missing <= 0:
+            break
+        missing -= 1 if data is None else max(1, codec.count_of_seals(data))
+        end = line_end + 1
+    return end
 
 
 def is_unterminated_turn(fd: int, start: int, size: int) -> bool:
@@ -70,13 +88,13 @@ def heal(folder: Folder, name: str, fd: int, size: int) -> tuple[End, str | None
     The caller holds the lock. Whatever crashes in here, the next call finishes: the quarantine
     file's name follows from its place and its content.
     """
+    if is_unterminated_turn(fd, lines.finished_end(fd, size), size):
+        write_all(fd, b"\n")
+        sync_data(fd)
+        size += 1
     end = find_end(fd, size)
     if end.committed == size:
         return end, None
-    if is_unterminated_turn(fd, end.committed, size):
-        write_all(fd, b"\n")
-        sync_data(fd)
-        return find_end(fd, size + 1), None
     kept = set_aside(folder, name, fd, [(end.committed, size)])
     os.ftruncate(fd, end.committed)
     sync_data(fd)

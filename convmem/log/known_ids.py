@@ -35,8 +35,7 @@ class Found:
 class KnownIds:
     """What is known of the ids in ``[0, covered)`` of one log. Used under the log's lock.
 
-    ``hashes`` is ``None`` where no set is kept. Compaction only takes ids away, so a set that was
-    made before it may say "perhaps" too often, never too seldom.
+    ``hashes`` is ``None`` where no set is kept.
     """
 
     __slots__ = ("covered", "hashes", "lookups")

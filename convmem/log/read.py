@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from convmem.errors import CorruptLog
 from convmem.log import codec, lines, records
 
 TYPE_CHECKING = False
@@ -35,7 +36,8 @@ class StoredTurn:
         """The turn; a copy of its own for each stored turn."""
         if self._turn is None:
             parsed = codec.parse(self.line)
-            assert parsed is not None  # `turns_of` lets only turns through
+            if parsed is None:
+                raise CorruptLog(f"a sealed line is no turn (byte {self.offset})")
             self._turn = parsed
         return self._turn
 
@@ -161,7 +163,7 @@ def turns_of(found: Iterator[Record], damaged: OnDamage) -> Iterator[StoredTurn]
     """Yield the turns among committed records, without what convmem noted for itself."""
     for record in found:
         line = record.data
-        if line.startswith(b'{"id":"') and codec.is_sealed(line):
+        if codec.is_sealed(line) and codec.head_of(line) is not None:
             yield StoredTurn(line, record.offset)
         elif codec.is_seq_floor(line):
             continue

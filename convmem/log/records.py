@@ -71,16 +71,16 @@ def _committed(
     batch: bytes | None = None  # its name
     torn: bytes | None = None  # the batch that is known to be no whole
     missing = 0  # lines between the last of held and the batch's closing line (forwards)
-    bad = 0  # finished but damaged lines since the last good one
-    hole = False  # one of those was never written
+    bad = 0  # lines that were finished and then damaged, since the last good one or hole
+    hole = False  # there was one since the last good one: bytes that were never written
 
     for offset, end, data in found:
         fault = codec.TOO_LONG if data is None else codec.fault_of(data)
         if fault is not None or data is None:
             damaged(Damage(offset, end - offset, fault or codec.TOO_LONG))
-            bad += 1
-            if fault == codec.NUL:
-                hole = True
+            bad += 1 if data is None else max(1, codec.count_of_seals(data))
+            if data is not None and codec.HOLE in data:
+                hole, bad = True, 0
                 if held:
                     _give_up(held, damaged)
                     held, torn = [], batch
@@ -102,7 +102,7 @@ def _committed(
         else:
             name, place, count = mark
             if backwards:
-                is_torn = not held and (hole or place + bad < count - 1)
+                is_torn = not held and place + bad < count - 1
             else:
                 is_torn = not held and hole and place > 0
             if is_torn or name == torn:

@@ -328,7 +328,7 @@ class DirectoryStore:
 
         if dry_run:
             with self._reader(namespace, continuation_id) as reader:
-                return compact.preview(reader.fd, reader.end, policy, now)
+                return compact.preview(reader.fd, reader.end, reader.size, policy, now)
         name = ids.encode_name(continuation_id)
         self._reader(namespace, continuation_id).close()  # there, and a file
         leftovers = self._leftovers.get(namespace)
