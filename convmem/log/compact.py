@@ -133,36 +133,40 @@ def compact(
         StorageFull, StorageError: The log is as it was.
         FileNotFoundError: There is no such log.
     """
-    with _exclusive(log.folder, log.name):
-        if leftovers is None:
-            leftovers = find_leftovers(log.folder).get(log.name, ())
-        opened, end, last_seq = log.with_lock(timeout_seconds, healed)
-        try:
-            # Under both locks: healing makes such files under the one, compaction under the other.
-            _sweep(log.folder, leftovers)
-            opened.use()
-        finally:
-            log.unlock()
-        try:
-            survey = _survey(opened.fd, end, policy, now, advanced)
-            decided = plan(policy, survey.facts)
-            report = _report(opened.fd, survey, decided, end, last_seq, dry_run=False)
-            if decided.dropped:
-                run = _Rewrite(log, opened, survey, decided, report)
-                run.carry_out(
-                    end,
-                    last_seq,
-                    now=now,
-                    discard=discard,
-                    remember_seconds=remember_seconds,
-                    timeout_seconds=timeout_seconds,
-                    healed=healed,
-                )
-            return report
-        except OSError as error:
-            raise storage_error(error, f"cannot compact {log.name}.jsonl") from error
-        finally:
-            opened.let_go()
+    try:
+        with _exclusive(log.folder, log.name):
+            if leftovers is None:
+                leftovers = find_leftovers(log.folder).get(log.name, ())
+            opened, end, last_seq = log.with_lock(timeout_seconds, healed)
+            try:
+                # Under both locks: healing makes such files under the one, compaction under
+                # the other.
+                _sweep(log.folder, leftovers)
+                opened.use()
+            finally:
+                log.unlock()
+            try:
+                survey = _survey(opened.fd, end, policy, now, advanced)
+                decided = plan(policy, survey.facts)
+                report = _report(opened.fd, survey, decided, end, last_seq, dry_run=False)
+                if decided.dropped:
+                    run = _Rewrite(log, opened, survey, decided, report)
+                    run.carry_out(
+                        end,
+                        last_seq,
+                        now=now,
+                        discard=discard,
+                        remember_seconds=remember_seconds,
+                        timeout_seconds=timeout_seconds,
+                        healed=healed,
+                    )
+                return report
+            finally:
+                opened.let_go()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise storage_error(error, f"cannot compact {log.name}.jsonl") from error
 
 
 class _Rewrite:

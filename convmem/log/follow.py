@@ -115,13 +115,19 @@ def place_of(fd: int, end: int, cursor: Cursor) -> int | None:
     if records.last_seq(fd, end) < cursor.seq:
         return None
     start = records.offset_after(fd, end, cursor.seq - 1)
+    by_hand = 0
     for offset, line_end, data in lines.forward(fd, start, end):
         if data is None or codec.fault_of(data) is not None:
             continue
         seq = codec.seq_of(data)
         if seq is None:
+            by_hand += 1
             continue
-        if seq > cursor.seq or codec.is_seq_floor(data):
+        if codec.is_seq_floor(data):
+            # All numbered turns were dropped; of the lines by hand we know how many were read.
+            left = Cursor(cursor.seq, cursor.crc, max(0, cursor.lines - by_hand))
+            return _skip(fd, line_end + 1, end, left)
+        if seq > cursor.seq:
             return offset
         if codec.line_crc(data) == cursor.crc:
             return _skip(fd, line_end + 1, end, cursor)

@@ -124,10 +124,24 @@ def _turn_at(
 
 def _is_whole(fd: int, offset: int, line: bytes, end: int) -> bool:
     """Whether the turn at *offset* is no part of a batch that was torn."""
-    if not codec.is_sealed(line) or codec.batch_mark(line) is None:
+    mark = codec.batch_mark(line) if codec.is_sealed(line) else None
+    if mark is None:
         return True
-    first = next(iter(records.forward(fd, offset, end, lambda damage: None)), None)
-    return first is not None and first.offset == offset
+    stop = offset
+    for _, line_end, data in lines.forward(fd, offset, end):
+        if data is not None and codec.fault_of(data) is None:
+            other = codec.batch_mark(data) if codec.is_sealed(data) else None
+            if other is None or other[0] != mark[0]:
+                break
+        stop = line_end + 1
+    for record in records.backward(fd, stop, _unnoticed):
+        if record.offset <= offset:
+            return record.offset == offset
+    return False
+
+
+def _unnoticed(damage: records.Damage) -> None:
+    """Readers tell of it."""
 
 
 def _id_of(line: bytes) -> str | None:
