@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import allocate_lock
 
 from convmem import turns as turns_module
 from convmem.errors import ConversationNotFound, StorageFull, TurnConflict, UsageError
@@ -42,7 +43,9 @@ def default_root() -> str:
     """Return the archive that is used when none is named: the platform's folder for user data."""
     if _PLATFORM == "linux":
         # What platformdirs answers here, a test holds; importing it costs more than a record.
-        base = os.environ.get("XDG_DATA_HOME", "").strip() or "~/.local/share"
+        base = os.environ.get("XDG_DATA_HOME", "").strip()
+        if not os.path.isabs(base):  # as the XDG rules have it
+            base = "~/.local/share"
         return os.path.join(os.path.expanduser(base), "convmem")
     import platformdirs
 
@@ -510,6 +513,7 @@ class Following:
         self._follower = follower
         self._wanted = wanted
         self._first_seq = first_seq
+        self._running = allocate_lock()
         self._turns = self._iterate()
 
     @property
@@ -526,19 +530,35 @@ class Following:
         return self
 
     def __next__(self) -> Turn:
-        return next(self._turns).turn
+        return self._next().turn
+
+    def attach(self) -> None:
+        """Find the place in the log now, instead of when the first turn is asked for."""
+        with self._running:
+            self._follower.attach()
 
     def stored(self) -> Iterator[StoredTurn]:
         """Iterate over stored lines, unparsed, instead."""
-        return self._turns
+        return iter(self._next_or_none, None)
 
     def close(self) -> None:
         """End the iteration, at the latest 0.25 s from now."""
         self._follower.close()
-        try:
-            self._turns.close()
-        except ValueError:
-            return  # another thread is in the middle of it, and ends by itself
+        # A thread in the middle of it ends by itself, and gives back what it holds.
+        if self._running.acquire(False):
+            try:
+                self._turns.close()
+                self._follower.release()
+            finally:
+                self._running.release()
+
+    def _next(self) -> StoredTurn:
+        with self._running:
+            return next(self._turns)
+
+    def _next_or_none(self) -> StoredTurn | None:
+        with self._running:
+            return next(self._turns, None)
 
     def _iterate(self) -> Generator[StoredTurn]:
         found = iter(self._follower)

@@ -306,8 +306,9 @@ def _checked_time(ts: Any) -> datetime | None:
             raise InvalidTurn(
                 "ts has no time zone", hint="give an aware datetime, such as datetime.now(UTC)"
             )
-        return parse_stored_time(ts.isoformat())
-    moment = parse_stored_time(ts)
+        moment = parse_stored_time(ts.isoformat())  # none where UTC leaves the years 1 to 9999
+    else:
+        moment = parse_stored_time(ts)
     if moment is None:
         raise InvalidTurn(
             f"ts {ts!r} is not a point in time",

@@ -40,7 +40,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the program's name; ``None`` takes them from the process.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = _given_words() if argv is None else list(argv)
     _ready_streams()
     try:
         status = _answer(words)
@@ -57,6 +57,14 @@ def run(argv: Sequence[str] | None = None) -> int:
         status = _report(error, words)
         _flush_quietly()
         return status
+
+
+def _given_words() -> list[str]:
+    words = sys.argv[1:]
+    if sys.getfilesystemencoding() == "utf-8":
+        return words
+    # What was typed is UTF-8, whatever a locale that cron or a container forgot to set says.
+    return [os.fsencode(word).decode("utf-8", "surrogateescape") for word in words]
 
 
 def _answer(words: list[str]) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -165,14 +167,26 @@ def _in_processes(
     from multiprocessing import get_context
 
     # Not forked: the children must not share this process's open files and locks.
-    with ProcessPoolExecutor(
-        max_workers=min(workers, len(shares)), mp_context=get_context("spawn")
-    ) as pool:
+    pool = ProcessPoolExecutor(
+        max_workers=min(workers, len(shares)),
+        mp_context=get_context("spawn"),
+        # Ctrl-C goes to the whole group: a helper dies of it without a word, and loses nothing.
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
         for outcomes in pool.map(_compact_share, [job] * len(shares), shares):
             for name, outcome in outcomes:
                 if isinstance(outcome, CompactionReport):
                     advance(outcome.bytes_before)
                 yield name, outcome
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise ConvmemError(
+            "a helper process died", hint="nothing is lost; what was not compacted was not changed"
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _compact_share(job: _Job, names: list[str]) -> list[_Outcome]:

@@ -32,11 +32,10 @@ def open_archive(
 
 def root_of(context: Context) -> str:
     """Return where the archive is."""
-    given = context.archive or context.env.get("CONVMEM_ARCHIVE")
-    if not given:
-        return default_root()
-    # The command line is read as UTF-8 whatever the locale; a path must go back to its own bytes.
-    return os.fsdecode(given.encode("utf-8", "surrogateescape"))
+    if context.archive:
+        # The command line is read as UTF-8 whatever the locale; a path must be its own bytes.
+        return os.fsdecode(context.archive.encode("utf-8", "surrogateescape"))
+    return context.env.get("CONVMEM_ARCHIVE") or default_root()
 
 
 def namespace_of(context: Context) -> str:
@@ -46,4 +45,5 @@ def namespace_of(context: Context) -> str:
 
 def namespace_in(env: Mapping[str, str]) -> str:
     """Return the namespace that the environment names."""
-    return env.get("CONVMEM_NAMESPACE") or DEFAULT_NAMESPACE
+    given = env.get("CONVMEM_NAMESPACE") or DEFAULT_NAMESPACE
+    return os.fsencode(given).decode("utf-8", "surrogateescape")

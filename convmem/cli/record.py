@@ -8,7 +8,7 @@ import sys
 
 from convmem import jsontext
 from convmem.cli import values
-from convmem.cli.output.messages import Messages, is_terminal
+from convmem.cli.output.messages import Healing, Messages, is_terminal
 from convmem.cli.places import open_archive
 from convmem.errors import ConvmemError, InvalidTurn, StorageError, UsageError
 from convmem.quantities import format_time
@@ -59,9 +59,11 @@ def run(
     passing = _Tee(tee)
     if not jsonl:
         jsontext.expect_few_calls()
-    with open_archive(context, durability=sync or "always") as archive:
+    watch = Healing(messages)
+    with open_archive(context, durability=sync or "always", observer=watch) as archive:
         if jsonl:
-            return _Stream(archive, continuation_id, messages, passing, json).record()
+            stream = _Stream(archive, continuation_id, messages, passing, json)
+            return stream.record(show_progress=not quiet)
         noted = _meta(meta)
         moment = values.moment("--ts", ts)
         chat = archive.conversation(continuation_id)
@@ -180,12 +182,12 @@ class _Stream:
         self._failed = 0
         self._first_failure: ConvmemError | None = None
 
-    def record(self) -> int:
+    def record(self, *, show_progress: bool) -> int:
         """Record the whole stream and return the exit status."""
         from convmem.cli.boundary import EXIT_CODES
         from convmem.cli.output.bar import Bar
 
-        with Bar("recording", _input_size()) as bar:
+        with Bar("recording", _input_size(), quiet=not show_progress) as bar:
             number = 0
             for lines, size in self._chunks():
                 self._record_lines(lines, number)

@@ -67,11 +67,12 @@ def run(
             return 0
         chat.describe()  # a conversation that is not there is an error, not something to wait for
         start: Cursor | int | None = cursor
+        before: list[StoredTurn] = []
         if cursor is None and not (cursor_file is not None and lines is None):
-            start = _print_and_mark(chat, writer, wanted, count, first_seq)
+            before, start = _before_following(chat, wanted, count, first_seq)
         tracker = _Tracker(chat, writer, wanted, cursor_file, watch.skipped)
         most = count if cursor is not None and lines is not None else None
-        tracker.run(start, follow=follow, most=most)
+        tracker.run(before, start, follow=follow, most=most)
         if tracker.diverged:
             messages.warn(
                 "diverged",
@@ -134,12 +135,22 @@ class _Tracker:
         self._skipped = skipped
         self.diverged = 0
 
-    def run(self, start: Cursor | int | None, *, follow: bool, most: int | None) -> None:
-        """Print what is behind *start* (at most the last *most*), then with *follow* what comes."""
+    def run(
+        self,
+        before: list[StoredTurn],
+        start: Cursor | int | None,
+        *,
+        follow: bool,
+        most: int | None,
+    ) -> None:
+        """Print *before*, what is behind *start* (at most the last *most*), and what comes."""
+        following = self._chat.follow(after=start, idle_timeout=None if follow else 0)
+        following.attach()  # before anything is printed: what happens to the log then is noticed
+        for stored in before:
+            self._writer.write(stored)
         self._writer.flush()
         if isinstance(start, Cursor):
             self._save(start)
-        following = self._chat.follow(after=start, idle_timeout=None if follow else 0)
         last: deque[StoredTurn] = deque(maxlen=most)
         for stored in following.stored():
             if not self._wanted.wants(stored):
@@ -184,22 +195,15 @@ def _print_once(
             writer.write(stored)
 
 
-def _print_and_mark(
-    chat: Conversation,
-    writer: TurnWriter,
-    wanted: Filter,
-    count: int | None,
-    first_seq: int | None,
-) -> Cursor | int | None:
-    """Print the turns that a follow begins with, and return the cursor behind them."""
+def _before_following(
+    chat: Conversation, wanted: Filter, count: int | None, first_seq: int | None
+) -> tuple[list[StoredTurn], Cursor | int | None]:
+    """Return the turns that come before a follow, and where it begins."""
     if first_seq is not None:
-        return max(0, first_seq - 1)
+        return [], max(0, first_seq - 1)
     if count is None:
-        return None  # the follow itself begins with the first
-    found, cursor = chat.stored_tail_and_cursor(count, wanted)
-    for stored in found:
-        writer.write(stored)
-    return cursor
+        return [], None  # the follow itself begins with the first
+    return chat.stored_tail_and_cursor(count, wanted)
 
 
 def _lines(text: str | None) -> tuple[int | None, int | None]:

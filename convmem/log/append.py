@@ -138,10 +138,9 @@ class Log:
         """Give the descriptors back unless somebody is at work here, or a sync has failed."""
         if self._open is not None and self._open.failed is not None:
             return False
-        if not self._lock.close_if_idle():
-            return False
-        self._forget()
-        return True
+        # While the thread lock is held: a writer that comes in between must not find its
+        # descriptor closed, since the number may be another log's by then.
+        return self._lock.close_if_idle(self._forget)
 
     def _write_locked(
         self,
@@ -152,7 +151,7 @@ class Log:
     ) -> Written:
         log = self._current(healed, create=True)
         start, seq = self._committed, self._last_seq
-        if ahead is not None:
+        if ahead is not None or self._known.hashes is not None:
             self._known.extend(log.fd, start)
         now_text = format_time(datetime.now(UTC))
         answers: list[Turn | TurnConflict] = []

@@ -510,7 +510,7 @@ class _exclusive:  # noqa: N801 - read as a verb: with _exclusive(...)
     def __init__(self, folder: Folder, name: str) -> None:
         import filelock
 
-        folder.subfolder(locks.FOLDER).close()
+        folder.subfolder(locks.FOLDER, is_lasting=False).close()
         self._name = name
         self._lock = filelock.FileLock(
             os.path.join(folder.path, locks.FOLDER, f"{name}.lock.c"), timeout=0, mode=0o600

@@ -17,6 +17,7 @@ from convmem.log.files import temporary_name, write_aside
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
     from convmem.log.files import Folder
     from convmem.turns import Draft, Turn
@@ -51,17 +52,20 @@ def find(folder: Folder, name: str, turn_id: str, now: float) -> DroppedTurn | N
         start = b'{"id":' + jsontext.dumps(turn_id) + b","
         for block in _blocks(fd):
             at = 0 if block.startswith(start) else block.find(b"\n" + start) + 1
-            if at or block.startswith(start):
-                known = jsontext.loads(block[at : block.index(b"\n", at)])
-                if known["until"] <= now:
-                    return None
-                return DroppedTurn(
-                    turn_id,
-                    known["seq"],
-                    known["ts"],
-                    known["substance"],
-                    is_parsed=known["parsed"],
-                )
+            while at or block.startswith(start):
+                known = _parsed(block[at : block.index(b"\n", at)])
+                # A compaction that failed may have remembered it before, and for less long.
+                if known is not None and known["until"] > now:
+                    return DroppedTurn(
+                        turn_id,
+                        known["seq"],
+                        known["ts"],
+                        known["substance"],
+                        is_parsed=known["parsed"],
+                    )
+                at = block.find(b"\n" + start, at) + 1
+                if not at:
+                    break
     finally:
         os.close(fd)
     return None
@@ -78,7 +82,8 @@ def remember(
             try:
                 end = lines.finished_end(fd, os.fstat(fd).st_size)
                 for _, _, line in lines.forward(fd, 0, end):
-                    if line is not None and jsontext.loads(line)["until"] > now:
+                    known = None if line is None else _parsed(line)
+                    if line is not None and known is not None and known["until"] > now:
                         yield line + b"\n"
             finally:
                 os.close(fd)
@@ -97,6 +102,21 @@ def remember(
         write_aside(inner, f"{name}.jsonl", temporary_name(name), _gathered(chunks()))
     finally:
         inner.close()
+
+
+_KINDS = {"id": str, "seq": int, "ts": str, "substance": int, "parsed": bool, "until": int}
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return what a line remembers, or ``None`` if it was damaged: then it is forgotten."""
+    try:
+        known = jsontext.loads(line)
+    except jsontext.NotJson:
+        return None
+    if not isinstance(known, dict):
+        return None
+    sound = all(isinstance(known.get(key), kind) for key, kind in _KINDS.items())
+    return known if sound else None
 
 
 def substance(turn: Turn | Draft) -> int:

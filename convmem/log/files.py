@@ -71,12 +71,9 @@ class Folder:
             if error.errno == errno.ENOTDIR:
                 raise StorageDenied(f"{path} is not a folder", errno=error.errno) from error
             raise storage_error(error, f"cannot open {path}") from error
-        try:
-            _check_owner(path, os.fstat(fd))
-            return cls(path, fd)
-        except BaseException:
-            os.close(fd)
-            raise
+        opened = cls(path, fd)
+        _check_owner(path, os.fstat(fd))
+        return opened
 
     def is_current(self) -> bool:
         """Whether *path* still leads here: not after it was removed, moved or replaced."""
@@ -127,8 +124,12 @@ class Folder:
             raise self._not_a_file(name, None)
         return fd
 
-    def subfolder(self, name: str) -> Folder:
-        """Open the folder *name* inside, making it if it is not there."""
+    def subfolder(self, name: str, *, is_lasting: bool = True) -> Folder:
+        """Open the folder *name* inside, making it if it is not there.
+
+        Synced also where it was there: who made it may have died before it did that. What can
+        be made anew at any time need not be *lasting*.
+        """
         made = False
         try:
             os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
@@ -138,6 +139,7 @@ class Folder:
         opened = self.existing_subfolder(name)
         if made:
             os.fchmod(opened.fd, FOLDER_MODE)
+        if is_lasting:
             self.sync()
         return opened
 
@@ -178,7 +180,7 @@ class Folder:
             os.fsync(self.fd)
         except OSError as error:
             # Some file systems have no notion of syncing a folder; they then order it themselves.
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
 
     def entries(self) -> Iterator[os.DirEntry[str]]:

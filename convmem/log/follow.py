@@ -29,6 +29,7 @@ _SHORTEST_WAIT_SECONDS = 0.005
 _LONGEST_WAIT_SECONDS = 0.25
 # How far back a log that was cut short is compared with what was seen of it.
 _REMEMBERED_LINES = 4096
+_REMEMBERED_AT_FIRST = 64
 
 
 _CURSOR = re.compile("(0|[1-9][0-9]{0,18}):([0-9a-f]{8}|[?]{8}):(0|[1-9][0-9]{0,18})")
@@ -176,7 +177,7 @@ class Follower:
         self._file = f"{name}.jsonl"
         self._damaged = damaged
         self._idle_seconds = idle_seconds
-        self._fd = -1
+        self._fd = -1  # first of all, for whoever clears up
         self._identity = (0, 0)
         self._offset = 0
         self._shape = (-1, -1)
@@ -206,14 +207,26 @@ class Follower:
         finally:
             # Here and not in ``close``: another thread must not close what this one reads, since
             # the number may be another file's by the next read.
-            fd, self._fd = self._fd, -1
-            if fd >= 0:
-                os.close(fd)
-            self._folder = None
+            self.release()
+
+    def attach(self) -> None:
+        """Open the log and find the place in it now, instead of with the first turn."""
+        if self._fd < 0 and self._stat() is not None:
+            self._change_over()
 
     def close(self) -> None:
         """End the iteration: within 0.25 s, from any thread."""
         self._closed = True
+
+    def release(self) -> None:
+        """Give back what is held open. Not while another thread iterates."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+        self._folder = None
+
+    def __del__(self) -> None:
+        self.release()
 
     def _is_closed(self) -> bool:
         return self._closed
@@ -313,7 +326,20 @@ class Follower:
             os.close(old)
         self._identity = (found.st_dev, found.st_ino)
         self._offset = place
+        self._remember(place)
+
+    def _remember(self, place: int) -> None:
+        """Note the lines before *place*, as if they had been read: the log may be cut there."""
         self._seen.clear()
+        before = []
+        for stored in turns_of(records.backward(self._fd, place, _unnoticed), _unnoticed):
+            before.append(stored)
+            if len(before) == _REMEMBERED_AT_FIRST:
+                break
+        cursor = Cursor()
+        for stored in reversed(before):
+            cursor = cursor.step(stored)
+            self._seen.append((stored.offset, codec.line_crc(stored.line), cursor))
 
     def _continues(self, fd: int, end: int) -> bool:
         """Whether the new file is a compaction of the one we have: its first turn was in it.

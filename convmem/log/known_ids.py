@@ -7,6 +7,7 @@ the bytes decide.
 
 from __future__ import annotations
 
+import json
 import os
 
 from convmem import jsontext
@@ -23,13 +24,13 @@ _BLOCK = 1 << 20
 
 
 class Found:
-    """The first turn with the id that was asked for, and its line."""
+    """The first turn with the id that was asked for, and where its line begins."""
 
-    __slots__ = ("line", "turn")
+    __slots__ = ("offset", "turn")
 
-    def __init__(self, turn: Turn, line: bytes) -> None:
+    def __init__(self, turn: Turn, offset: int) -> None:
         self.turn = turn
-        self.line = line
+        self.offset = offset
 
 
 class KnownIds:
@@ -87,7 +88,26 @@ def search(
     Reads them all if need be, in blocks of 1 MiB: about a second for a gigabyte. A turn of a
     batch that was torn does not count, unless *whole_batches* is false.
     """
-    wanted = jsontext.dumps(turn_id)
+    firsts = (
+        _search_spelling(fd, spelling, turn_id, start, end, whole_batches)
+        for spelling in _spellings(turn_id)
+    )
+    return min(filter(None, firsts), key=lambda found: found.offset, default=None)
+
+
+def _spellings(turn_id: str) -> set[bytes]:
+    """Return how the id may stand in a line: as we write it, or as other JSON writers do.
+
+    Not found is an id by hand with escapes that no writer makes (``\\u0061`` for ``a``).
+    """
+    ascii_only = json.dumps(turn_id).encode()
+    spellings = {jsontext.dumps(turn_id), ascii_only}
+    return spellings | {each.replace(b"/", b"\\/") for each in spellings}
+
+
+def _search_spelling(
+    fd: int, wanted: bytes, turn_id: str, start: int, end: int, whole_batches: bool
+) -> Found | None:
     at = start
     while at < end:
         data = os.pread(fd, min(_BLOCK, end - at) + len(wanted) - 1, at)
@@ -118,7 +138,7 @@ def _turn_at(
             return None, line_end + 1
         if whole_batches and not _is_whole(fd, at, line, end):
             return None, line_end + 1
-        return Found(turn, line), line_end + 1
+        return Found(turn, at), line_end + 1
     return None, end
 
 

@@ -15,6 +15,7 @@ from convmem.errors import LockTimeout, storage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from convmem.log.files import Folder
@@ -67,6 +68,7 @@ class SidecarLock:
         try:
             self._acquire_from_processes(patience, deadline)
         except BaseException:
+            self.close()  # an interrupt may have come after the kernel gave us the lock
             self._threads.release()
             raise
 
@@ -91,10 +93,11 @@ class SidecarLock:
     def __del__(self) -> None:
         self.close()
 
-    def close_if_idle(self) -> bool:
-        """Give the descriptor back unless a thread holds or awaits the lock just now."""
+    def close_if_idle(self, also: Callable[[], None]) -> bool:
+        """Give the descriptor back, and do *also*, unless a thread is at work here just now."""
         if not self._threads.acquire(False):
             return False
+        also()
         self.close()
         self._threads.release()
         return True
@@ -130,7 +133,7 @@ class SidecarLock:
 
     def _open(self) -> None:
         try:
-            folder = self._folder.subfolder(FOLDER)
+            folder = self._folder.subfolder(FOLDER, is_lasting=False)
             try:
                 try:
                     self._fd = folder.open_file(self._name, os.O_RDWR)

@@ -7,6 +7,7 @@ at all. They never write.
 from __future__ import annotations
 
 import os
+import time
 
 from convmem.errors import CorruptLog
 from convmem.log import codec, lines, records
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from convmem.log.files import Folder
     from convmem.log.records import OnDamage, Record
     from convmem.turns import Turn
+
+
+# How long a reader watches an unfinished last line before it calls it torn.
+_WRITING_SECONDS = 0.02
 
 
 class StoredTurn:
@@ -155,7 +160,10 @@ class Reader:
                 turn = codec.parse(line)
                 if turn is not None:
                     return StoredTurn(line, self.end, turn)
-        damaged(records.Damage(self.end, self.size - self.end, codec.TORN))
+        # It may be a turn that is just being written. Who writes is done within moments.
+        time.sleep(_WRITING_SECONDS)
+        if os.fstat(self.fd).st_size == self.size:
+            damaged(records.Damage(self.end, self.size - self.end, codec.TORN))
         return None
 
 

@@ -390,11 +390,7 @@ class DirectoryStore:
         self._root_was_there = True
         try:
             inner = os.path.basename(path)
-            if create:
-                folder = root.subfolder(inner)
-                root.sync()  # who made it may have died before it did this
-            else:
-                folder = root.existing_subfolder(inner)
+            folder = root.subfolder(inner) if create else root.existing_subfolder(inner)
         finally:
             root.close()
         with self._guard:

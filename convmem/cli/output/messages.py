@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from convmem.progress import Observer
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -42,6 +44,22 @@ class Messages:
         print_error(f"convmem: {level}: {one_line(message)}")
         if hint:
             print_error(f"convmem: hint: {one_line(hint)}")
+
+
+class Healing(Observer):
+    """Tells of tails that a crash had torn, and of nothing else."""
+
+    def __init__(self, messages: Messages) -> None:
+        self._messages = messages
+
+    def healed(self, continuation_id: str, quarantined: str) -> None:
+        """Say where the bytes went."""
+        self._messages.warn(
+            "healed",
+            f"{continuation_id}: a torn tail was set aside in .quarantine/{quarantined}",
+            continuation_id=continuation_id,
+            quarantine=quarantined,
+        )
 
 
 class SkippedDamage:

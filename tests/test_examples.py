@@ -1,0 +1,407 @@
+"""The examples do what their comments say: each is run, as its reader would run it."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import HOUSE, install, link, needs_jq
+
+from convmem import Archive
+
+EXAMPLES = HOUSE / "examples"
+TRANSCRIPTS = HOUSE / "tests" / "data" / "transcripts"
+CLAUDE_CODE = sorted((TRANSCRIPTS / "claude_code").glob("*.jsonl"))
+CODEX = sorted((TRANSCRIPTS / "codex").glob("*.jsonl"))
+PATIENCE_SECONDS = 120
+
+
+def run(*words: str | Path, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, in an environment as empty as *options* leave it."""
+    done = subprocess.run(
+        [str(word) for word in words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+        **options,
+    )
+    assert done.returncode == code, (words, done)
+    return done
+
+
+def by_python(*transcripts: Path) -> list[Any]:
+    """Return the turns that the Python filter makes of *transcripts*."""
+    done = run(sys.executable, EXAMPLES / "claude_code_to_turns.py", *transcripts)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def by_jq(filter: str, transcript: Path, flags: str = "-Rc") -> list[Any]:
+    """Return the turns that a jq filter makes of one transcript."""
+    done = run("jq", flags, "-f", EXAMPLES / filter, transcript)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+# --- transcripts to turns ----------------------------------------------------------------------
+
+
+def test_every_message_of_a_transcript_becomes_a_turn():
+    """The samples hold 85 messages, and summaries, which are none."""
+    records = [
+        json.loads(line)
+        for path in CLAUDE_CODE
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    messages = [each for each in records if each["type"] in ("user", "assistant")]
+    turns = by_python(*CLAUDE_CODE)
+    assert len(records) > len(messages) == 85
+    assert [turn["id"] for turn in turns] == [each["uuid"] for each in messages]
+    assert [turn["content"] for turn in turns] == [each["message"]["content"] for each in messages]
+    assert [turn["ts"] for turn in turns] == [each["timestamp"] for each in messages]
+    assert {turn["role"] for turn in turns} == {"user", "assistant"}
+    assert any("model" in turn for turn in turns)
+    assert all(value is not None for turn in turns for value in turn.values())
+
+
+@needs_jq
+@pytest.mark.parametrize("transcript", CLAUDE_CODE, ids=lambda path: path.stem[:14])
+def test_both_filters_say_the_same(transcript):
+    """A pipeline may run with jq today and without tomorrow: the turns stay the same."""
+    assert by_jq("claude_code_to_turns.jq", transcript) == by_python(transcript)
+
+
+def _broken(folder: Path) -> Path:
+    """Write what crashes leave: a torn line, an empty one, other JSON, and no last newline."""
+    whole = CLAUDE_CODE[0].read_bytes().splitlines()
+    broken = folder / "broken.jsonl"
+    broken.write_bytes(b"\n".join([whole[-1][:80], b"", b"[1]", b"null", whole[-1]]))
+    return broken
+
+
+def test_a_broken_line_is_named_and_stops_nothing(tmp_path):
+    """Real transcripts have them."""
+    done = run(sys.executable, EXAMPLES / "claude_code_to_turns.py", _broken(tmp_path))
+    assert len(done.stdout.splitlines()) == 1
+    assert re.fullmatch(r".*broken\.jsonl:1: not JSON, left out\n", done.stderr)
+
+
+@needs_jq
+def test_a_broken_line_is_named_by_jq_too(tmp_path):
+    """And the line behind it comes through."""
+    done = run("jq", "-Rc", "-f", EXAMPLES / "claude_code_to_turns.jq", _broken(tmp_path))
+    assert len(done.stdout.splitlines()) == 1
+    assert "broken.jsonl:1: not JSON, left out" in done.stderr
+    assert done.stderr.count("not JSON") == 1
+
+
+@needs_jq
+def test_a_codex_rollout_becomes_turns(cli):
+    """Messages, calls and results in their order; recorded twice, stored once."""
+    turns = [turn for path in CODEX for turn in by_jq("codex_to_turns.jq", path, "-nRc")]
+    stream = "".join(json.dumps(turn) + "\n" for turn in turns).encode()
+    for _ in range(2):
+        cli("record", "-", "--jsonl", stdin=stream)
+    assert cli("list").text.split() != []
+    told = cli("show", "tool-call-session-1", "--json").objects
+    assert [turn["role"] for turn in told] == ["user", "assistant", "tool", "assistant"]
+    assert told[1]["content"][0]["call_id"] == told[2]["content"][0]["call_id"] == "call_abc"
+    assert [turn["ts"] for turn in told] == sorted(turn["ts"] for turn in told)
+    assert len(cli("show", "interleaved-session-1", "--json").objects) == 8
+
+
+@needs_jq
+def test_a_codex_rollout_may_hold_anything(tmp_path):
+    """What is not known is passed over, what is not JSON is named."""
+    strange = tmp_path / "rollout.jsonl"
+    strange.write_text(
+        '5\nnull\n\n{torn\n{"type":"response_item","payload":"?"}\n'
+        '{"type":"session_meta","payload":{"id":"s"},"timestamp":"2026-01-01T00:00:00Z"}\n'
+        '{"type":"response_item","payload":{"type":"reasoning"}}\n'
+        '{"type":"response_item","payload":{"type":"message","role":"user","content":"hello"}}'
+    )
+    done = run("jq", "-nRc", "-f", EXAMPLES / "codex_to_turns.jq", strange)
+    assert json.loads(done.stdout) == {
+        "continuation_id": "s",
+        "id": "line 8",
+        "ts": "2026-01-01T00:00:00Z",
+        "role": "user",
+        "content": "hello",
+    }
+    assert done.stderr.count("not JSON, left out") == 1
+
+
+# --- the pipeline ------------------------------------------------------------------------------
+
+
+def _pipeline(bin: Path, archive: Path, *transcripts: Path, **settings: str) -> str:
+    """Run the pipeline with the programs in *bin* alone."""
+    environment = {"PATH": str(bin), "HOME": str(archive.parent), "CONVMEM_ARCHIVE": str(archive)}
+    script = EXAMPLES / "shell_pipeline.sh"
+    done = run("bash", script, *transcripts, env={**environment, **settings})
+    assert done.stderr == ""
+    return done.stdout
+
+
+def _bare_machine(folder: Path, *more: str) -> Path:
+    """A PATH with convmem, Python and what every system has, but without jq."""
+    names = ("bash", "cat", "dirname", "head", "mktemp", "tr", "wc", *more)
+    return link(install(folder / "bin"), *names)
+
+
+def _turns(archive: Path) -> dict[str, list[str | None]]:
+    with Archive.open(archive, namespace="example") as opened:
+        return {
+            chat.continuation_id: [turn.id for turn in chat.turns()]
+            for chat in opened.conversations()
+        }
+
+
+@pytest.mark.parametrize("tool", ["python", pytest.param("jq", marks=needs_jq)])
+def test_the_pipeline_records_reads_and_compacts_the_samples(tool, tmp_path):
+    """The README's first command, less the installation."""
+    bin = _bare_machine(tmp_path, *(["jq"] if tool == "jq" else []))
+    archive = tmp_path / "archive"
+    said = _pipeline(bin, archive)
+    assert f"record {len(CLAUDE_CODE)} transcripts (by {tool})" in said
+    assert "85 turns in 5 conversations" in said
+    assert said.count("85 turns\n") == 1
+    assert said.count('{"continuation_id":') == 3  # what tail printed
+    assert re.search(r"^would drop 46 turns .*^dropped 46 turns ", said, re.M | re.S)
+    kept = _turns(archive)
+    assert sum(map(len, kept.values())) == 39
+    recorded = Counter(turn["continuation_id"] for turn in by_python(*CLAUDE_CODE))
+    assert set(kept) == set(recorded)
+
+
+def test_the_pipeline_can_be_run_again(tmp_path):
+    """Nothing comes twice, and what was dropped does not come back."""
+    bin = _bare_machine(tmp_path)
+    archive = tmp_path / "archive"
+    _pipeline(bin, archive)
+    before = _turns(archive)
+    assert "nothing to drop" in _pipeline(bin, archive)
+    assert _turns(archive) == before
+
+
+def test_the_pipeline_touches_nothing_but_its_namespace(tmp_path):
+    """It compacts: nobody's own conversations may be within its reach."""
+    bin = _bare_machine(tmp_path)
+    archive = tmp_path / "archive"
+    with Archive.open(archive) as opened:
+        opened.conversation("mine").record_many([("user", str(n)) for n in range(50)])
+    _pipeline(bin, archive, CLAUDE_CODE[0])
+    with Archive.open(archive) as opened:
+        assert len(opened.conversation("mine").tail(100)) == 50
+        assert opened.namespaces() == ["default", "example"]
+
+
+def test_the_pipeline_makes_an_archive_of_its_own(tmp_path):
+    """Without CONVMEM_ARCHIVE it leaves the user's archive alone, and says where it worked."""
+    bin = _bare_machine(tmp_path)
+    environment = {"PATH": str(bin), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    said = run("bash", EXAMPLES / "shell_pipeline.sh", env=environment).stdout
+    archive = re.search(r"convmem -A (\S+) -N example list", said)
+    assert archive is not None
+    assert Path(archive[1]).parent == tmp_path
+    assert not (tmp_path / ".local").exists()
+
+
+# --- cron --------------------------------------------------------------------------------------
+
+_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+
+
+def _crontab() -> tuple[dict[str, str], list[tuple[list[str], str]]]:
+    """Return the settings and the (schedule, command) lines of the crontab."""
+    settings: dict[str, str] = {}
+    jobs = []
+    for line in (EXAMPLES / "crontab").read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        setting = re.fullmatch(r"(\w+)\s*=\s*(.*)", line)
+        if setting:
+            settings[setting[1]] = setting[2].strip("\"'")
+        else:
+            *schedule, command = line.split(None, 5)
+            jobs.append((schedule, command))
+    return settings, jobs
+
+
+def _minutes_and_so_on(field: str, least: int, most: int) -> set[int]:
+    """Return the values that a field of a schedule stands for."""
+    found: set[int] = set()
+    for part in field.split(","):
+        match = re.fullmatch(r"(?:(\*)|(\d+)(?:-(\d+))?)(?:/(\d+))?", part)
+        assert match is not None, part
+        star, first, last, step = match.groups()
+        low = least if star else int(first)
+        high = most if star else int(last or first)
+        assert least <= low <= high <= most, part
+        found.update(range(low, high + 1, int(step or 1)))
+    return found
+
+
+def _home(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A home as pipx leaves it, and what cron or a service manager lets a job know."""
+    home = folder / "home"
+    install(home / ".local" / "bin")
+    return home, {"HOME": str(home), "LOGNAME": "somebody", "PATH": "/usr/bin:/bin"}
+
+
+def _fill(home: Path) -> Path:
+    """Put sixty turns of long ago, and five of today, into the default archive."""
+    archive = home / ".local" / "share" / "convmem"
+    long_ago = datetime.now(UTC) - timedelta(days=100)
+    with Archive.open(archive, durability="none") as opened:
+        chat = opened.conversation("inbox")
+        chat.record_many([{"role": "user", "content": str(n), "ts": long_ago} for n in range(60)])
+        chat.record_many([("assistant", str(n)) for n in range(5)])
+    return archive
+
+
+def test_the_schedules_of_the_crontab_are_good():
+    """cron would refuse the whole file for one bad field."""
+    settings, jobs = _crontab()
+    assert settings["SHELL"] == "/bin/sh"
+    assert len(jobs) == 2
+    for schedule, command in jobs:
+        for field, (least, most) in zip(schedule, _FIELDS, strict=True):
+            assert _minutes_and_so_on(field, least, most)
+        assert "%" not in command  # cron would end the command there
+    assert _minutes_and_so_on(jobs[0][0][1], 0, 23) == {3}
+    assert _minutes_and_so_on(jobs[1][0][0], 0, 59) == {0, 15, 30, 45}
+
+
+def test_the_jobs_of_the_crontab_run_with_what_cron_gives_them(tmp_path):
+    """Next to no environment; and mail only when there is something to say."""
+    home, environment = _home(tmp_path)
+    settings, jobs = _crontab()
+    archive = _fill(home)
+
+    def mail() -> list[str]:
+        told = []
+        for _, command in jobs:
+            done = run(settings["SHELL"], "-c", command, env={**environment, **settings}, cwd=home)
+            assert done.stderr == ""
+            told.append(done.stdout)
+        return told
+
+    compacted, printed = mail()
+    assert re.fullmatch(
+        r"dropped 15 turns \(.*\) to the trash, from 1 of 1 conversations\n", compacted
+    )
+    assert len(printed.splitlines()) == 50
+    assert mail() == ["", ""]
+    with Archive.open(archive) as opened:
+        opened.conversation("inbox").record("user", "new")
+    compacted, printed = mail()
+    assert json.loads(printed)["content"] == "new"
+
+
+# --- systemd -----------------------------------------------------------------------------------
+
+
+def _unit(name: str) -> configparser.ConfigParser:
+    unit = configparser.ConfigParser(interpolation=None, delimiters=("=",))
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(EXAMPLES / name, encoding="utf-8")
+    return unit
+
+
+def test_the_service_does_what_the_timer_asks_for(tmp_path):
+    """Its command, with the environment of a service."""
+    home, environment = _home(tmp_path)
+    archive = _fill(home)
+    service = _unit("convmem-compact.service")["Service"]
+    assert service["Type"] == "oneshot"
+    done = run(
+        *shlex.split(service["ExecStart"].replace("%h", str(home))), env=environment, cwd="/"
+    )
+    assert done.stdout.startswith("dropped 15 turns")
+    assert done.stderr == ""
+    with Archive.open(archive) as opened:
+        assert opened.conversation("inbox").describe(count=True).turns == 50
+
+
+def test_the_timer_starts_the_service_once_a_night():
+    """Also after a night that the machine slept through."""
+    timer = _unit("convmem-compact.timer")
+    assert re.fullmatch(r"\*-\*-\* \d\d:\d\d:00", timer["Timer"]["OnCalendar"])
+    assert timer["Timer"]["Persistent"] == "yes"
+    assert timer["Install"]["WantedBy"] == "timers.target"
+    assert "Unit" not in timer["Timer"]  # then it is the service of the same name
+
+
+def test_systemd_takes_the_units_without_a_word(tmp_path):
+    """A misspelt setting is a warning that nobody reads, and no hardening."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not on this machine")
+    home, environment = _home(tmp_path)
+    units = tmp_path / "units"
+    units.mkdir()
+    environment["XDG_RUNTIME_DIR"] = str(tmp_path)
+
+    def verify(name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["systemd-analyze", "--user", "verify", str(units / name)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+
+    (units / "control.service").write_text("[Service]\nType=oneshot\nExecStart=/bin/sh -c true\n")
+    control = verify("control.service")
+    if control.returncode or control.stderr:
+        pytest.skip(f"systemd-analyze does not work here: {control.stderr.strip()}")
+    for name in ("convmem-compact.service", "convmem-compact.timer"):
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
+        (units / name).write_text(text.replace("%h", str(home)))
+        done = verify(name)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- the agent server --------------------------------------------------------------------------
+
+
+def test_the_agent_server_answers_each_request_once(tmp_path):
+    """Three clients at once, each with a retry: nine questions, nine answers, all followed."""
+    archive = tmp_path / "archive"
+    environment = {"PYTHONPATH": str(HOUSE), "HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = run(
+        sys.executable, "-W", "error", EXAMPLES / "agent_server.py", archive, env=environment
+    )
+    assert done.stderr == ""
+    *followed, summary = done.stdout.splitlines()
+    assert summary == "18 turns, 18 ids"
+    with Archive.open(archive) as opened:
+        turns = list(opened.conversation("lobby").turns())
+    assert [line.split(None, 2)[:2] for line in followed] == [[str(t.seq), t.role] for t in turns]
+    places = {turn.id: at for at, turn in enumerate(turns)}
+    requests = [f"{name}-{number}" for name in ("ada", "bob", "cyd") for number in (1, 2, 3)]
+    assert len(turns) == 2 * len(requests) + 1
+    for request in requests:
+        asked, answered = places[f"{request}:question"], places[f"{request}:answer"]
+        assert asked < answered
+        assert turns[answered].text.startswith(turns[asked].text)
+
+
+def test_the_agent_server_needs_no_archive(tmp_path):
+    """The first thing that anybody tries."""
+    environment = {"PYTHONPATH": str(HOUSE), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    done = run(sys.executable, EXAMPLES / "agent_server.py", env=environment)
+    assert done.stdout.endswith("18 turns, 18 ids\n")
+    assert list(tmp_path.iterdir()) == []
