@@ -33,8 +33,7 @@ def run(context: Context, *, long: bool, all_namespaces: bool, print0: bool, jso
         # One id on a line, so that the list feeds back into commands; with -0 for any id.
         end = b"\0" if print0 else b"\n"
         for each in found:
-            count = b"%d\t" % (each.turns or 0) if long and not print0 else b""
-            sys.stdout.buffer.write(count + each.continuation_id.encode() + end)
+            sys.stdout.buffer.write(each.continuation_id.encode() + end)
     else:
         from convmem.cli.output import human
 
