@@ -16,8 +16,8 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from convmem.archive import Archive as Archive
-    from convmem.archive import Conversation as Conversation
-    from convmem.archive import TurnList as TurnList
+    from convmem.conversation import Conversation as Conversation
+    from convmem.conversation import TurnList as TurnList
     from convmem.errors import ConversationNotFound as ConversationNotFound
     from convmem.errors import ConvmemError as ConvmemError
     from convmem.errors import CorruptLog as CorruptLog
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from convmem.errors import StorageFull as StorageFull
     from convmem.errors import TurnConflict as TurnConflict
     from convmem.errors import UsageError as UsageError
-    from convmem.log.compact import CompactionReport as CompactionReport
     from convmem.log.durability import Durability as Durability
     from convmem.log.follow import Cursor as Cursor
+    from convmem.log.survey import CompactionReport as CompactionReport
     from convmem.progress import Observer as Observer
     from convmem.retention import RetentionPolicy as RetentionPolicy
     from convmem.stores.protocol import Store as Store
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 # Loaded when first asked for: a shell command that appends one turn needs only some of them.
 _PLACES = {
     "Archive": "convmem.archive",
-    "CompactionReport": "convmem.log.compact",
-    "Conversation": "convmem.archive",
+    "CompactionReport": "convmem.log.survey",
+    "Conversation": "convmem.conversation",
     "ConversationNotFound": "convmem.errors",
     "ConvmemError": "convmem.errors",
     "CorruptLog": "convmem.errors",
@@ -58,7 +58,7 @@ _PLACES = {
     "Store": "convmem.stores.protocol",
     "Turn": "convmem.turns",
     "TurnConflict": "convmem.errors",
-    "TurnList": "convmem.archive",
+    "TurnList": "convmem.conversation",
     "UsageError": "convmem.errors",
 }
 

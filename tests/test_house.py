@@ -40,6 +40,7 @@ FLOORS = {
     "tools": 3,
     "log": 3,
     "stores": 4,
+    "conversation": 6,
     "archive": 6,
     "cli": 8,
 }

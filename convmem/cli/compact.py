@@ -20,7 +20,7 @@ from convmem.cli.output.messages import Messages, stdout_is_terminal
 from convmem.cli.places import namespace_of, open_archive, root_of
 from convmem.cli.spec import Context
 from convmem.errors import ConversationNotFound, ConvmemError, UsageError
-from convmem.log.compact import CompactionReport
+from convmem.log.survey import CompactionReport
 from convmem.progress import Observer
 from convmem.quantities import format_size
 from convmem.retention import RetentionPolicy

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Protocol
 
-    from convmem.archive import Conversation
     from convmem.cli.spec import Context
+    from convmem.conversation import Conversation
     from convmem.log.read import StoredTurn
     from convmem.log.records import Damage
 

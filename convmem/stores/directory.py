@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from convmem.log.append import Written
-    from convmem.log.compact import CompactionReport
     from convmem.log.durability import Durability
     from convmem.log.read import StoredTurn
     from convmem.log.records import Damage, OnDamage
+    from convmem.log.survey import CompactionReport
     from convmem.progress import Observer
     from convmem.retention import RetentionPolicy
     from convmem.stores.values import Answers, Group
@@ -324,11 +324,11 @@ class DirectoryStore:
         advanced: Callable[[int], None],
     ) -> CompactionReport:
         """See ``Store.compact``."""
-        from convmem.log import compact
+        from convmem.log import compact, survey
 
         if dry_run:
             with self._reader(namespace, continuation_id) as reader:
-                return compact.preview(reader.fd, reader.end, reader.size, policy, now)
+                return survey.preview(reader.fd, reader.end, reader.size, policy, now)
         name = ids.encode_name(continuation_id)
         self._reader(namespace, continuation_id).close()  # there, and a file
         leftovers = self._leftovers.get(namespace)

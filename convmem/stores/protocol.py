@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from convmem.log.compact import CompactionReport
     from convmem.log.durability import Durability
     from convmem.log.follow import Cursor, Follower
     from convmem.log.read import Filter, StoredTurn
     from convmem.log.records import OnDamage
+    from convmem.log.survey import CompactionReport
     from convmem.retention import RetentionPolicy
     from convmem.stores.values import Answers, Description, Group
     from convmem.turns import Draft

@@ -408,7 +408,7 @@ def test_follow_begins_where_it_is_told_to(cli, twelve, words, before, after):
 def test_follow_from_a_number_misses_nothing_that_comes_while_it_starts(cli, twelve):
     """What is recorded between the look for that number and the first wait is what is asked for."""
     meanwhile = (
-        "from convmem.archive import Conversation\n"
+        "from convmem.conversation import Conversation\n"
         "def look(chat, *, count=False, real=Conversation.describe):\n"
         "    found = real(chat, count=count)\n"
         "    if found.last_seq < 14:\n"

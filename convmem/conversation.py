@@ -1,0 +1,411 @@
+"""One conversation: record, read, follow, compact."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+
+from convmem import turns as turns_module
+from convmem.errors import ConversationNotFound, TurnConflict, UsageError
+from convmem.log.durability import Durability
+from convmem.log.follow import ANY_TURN, Cursor
+from convmem.log.read import Filter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from datetime import datetime
+    from typing import Any
+
+    from convmem.archive import Archive
+    from convmem.log.follow import Follower
+    from convmem.log.read import StoredTurn
+    from convmem.log.records import Damage
+    from convmem.log.survey import CompactionReport
+    from convmem.retention import RetentionPolicy
+    from convmem.stores.protocol import Store
+    from convmem.stores.values import Description
+    from convmem.turns import Draft, Turn
+
+
+class TurnList(list["Turn"]):
+    """Turns, and how much of the log was passed over on the way to them.
+
+    Attributes:
+        damaged: How many damaged lines were skipped. They never count as turns.
+    """
+
+    damaged: int = 0
+
+
+class Conversation:
+    """All turns under one continuation id.
+
+    Holds no turns and no open files: keep it, share it among threads, make as many as you like.
+    """
+
+    __slots__ = ("_archive", "_durability", "continuation_id", "namespace")
+
+    def __init__(
+        self, archive: Archive, continuation_id: str, namespace: str, durability: Durability
+    ) -> None:
+        self._archive = archive
+        self._durability = durability
+        self.continuation_id = continuation_id
+        self.namespace = namespace
+
+    def __repr__(self) -> str:
+        return f"Conversation({self.continuation_id!r}, namespace={self.namespace!r})"
+
+    def record(
+        self,
+        role: str,
+        content: Any,
+        *,
+        id: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        ts: datetime | str | float | None = None,
+        critical: bool = False,
+        **extra: Any,
+    ) -> Turn:
+        """Append one turn and return it as stored, once the archive's durability holds.
+
+        Args:
+            role: Who speaks: any short word.
+            content: A string, or any JSON value. Stored as it is.
+            id: The turn's own id. With one, a retry is stored once and answered with the turn
+                that was stored first.
+            meta: A JSON object of your own.
+            ts: When, if not now: an aware ``datetime``, ISO 8601, or seconds since 1970.
+            critical: Sync this turn before answering, whatever the archive's policy.
+            **extra: Any other key of the turn.
+
+        Raises:
+            InvalidTurn: It cannot be stored; nothing was.
+            TurnConflict: The id is taken by a turn with other content.
+            LockTimeout: Others held the conversation for too long.
+            StorageFull, StorageError: The system refused; the log is as it was.
+            DurabilityUnknown: The sync failed; the turn is not acknowledged.
+        """
+        made = turns_module.draft(role, content, id=id, meta=meta, ts=ts, extra=extra)
+        return self._append([made], critical)[0]
+
+    def record_many(self, turns: Iterable[Any], *, critical: bool = False) -> list[Turn]:
+        """Append *turns* as one atomic batch: every reader, after any crash, sees all or none.
+
+        Each is a ``Turn``, a mapping with ``role`` and ``content`` (and ``id``, ``ts``, ``meta``,
+        other keys), or a ``(role, content)`` pair. Returns them as stored. Turns whose ids are
+        there already are answered with the first; a conflict keeps the whole batch out.
+
+        Raises: As ``record``.
+        """
+        drafts = turns_module.drafts_from(turns)
+        return self._append(drafts, critical) if drafts else []
+
+    def tail(
+        self,
+        count: int = 10,
+        *,
+        roles: Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> TurnList:
+        """Return the last *count* turns (that pass the filters), oldest first.
+
+        Reads backwards from the end in blocks of 4 KiB and more: the cost follows what is
+        returned, not the length of the conversation. Takes no lock. Damaged lines are skipped
+        and counted in ``.damaged``.
+
+        Raises:
+            ConversationNotFound: There is no such conversation.
+            UsageError: *count* is negative.
+
+        >>> [turn.text for turn in archive.conversation("oslo-trip").tail(2)]
+        ['And by train?', 'About seven hours.']
+        """
+        found = TurnList()
+        counted = _Counter(self._damaged())
+        stored = self.stored_tail(
+            count, roles=roles, since=since, until=until, damaged=counted.damaged
+        )
+        found.extend(each.turn for each in stored)
+        found.damaged = counted.count
+        return found
+
+    def turns(
+        self,
+        *,
+        after: int | Cursor = 0,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        roles: Iterable[str] | None = None,
+        on_damage: Callable[[Damage], None] | None = None,
+    ) -> Iterator[Turn]:
+        """Yield the turns in order, oldest first, as of now; memory stays flat.
+
+        Args:
+            after: Only turns behind this ``seq`` (found by bisection) or cursor.
+            since: Only turns from this time on.
+            until: Only turns before this time.
+            roles: Only turns of these roles.
+            on_damage: Is told of each damaged line; else the archive's observer is.
+
+        Raises:
+            ConversationNotFound: There is no such conversation. Raised by the call itself.
+        """
+        stored = self.stored_turns(
+            after=after, since=since, until=until, roles=roles, damaged=on_damage
+        )
+        return (each.turn for each in stored)
+
+    def follow(
+        self,
+        *,
+        after: int | Cursor | str | None = None,
+        roles: Iterable[str] | None = None,
+        idle_timeout: float | None = None,
+    ) -> Following:
+        """Return an iterator over every committed turn, once and in order, as it comes.
+
+        Goes on through appends by others, compaction, truncation, and removal with re-creation;
+        the conversation need not be there yet.
+
+        Args:
+            after: Start behind this ``seq`` or cursor; ``None`` starts with the first turn.
+                ``chat.cursor()`` is the end as of now.
+            roles: Only turns of these roles.
+            idle_timeout: End when nothing came for so many seconds; ``None`` never ends.
+        """
+        start: Cursor | None
+        if isinstance(after, str):
+            start = Cursor.parse(after)
+        elif isinstance(after, int):
+            start = Cursor(after, ANY_TURN) if after > 0 else None
+        else:
+            start = after
+        follower = self._store().follow(
+            self.namespace,
+            self.continuation_id,
+            after=start,
+            idle_seconds=idle_timeout,
+            damaged=self._damaged(),
+        )
+        wanted = _filter(roles, None, None)
+        return Following(follower, wanted, first_seq=after + 1 if isinstance(after, int) else 0)
+
+    def cursor(self) -> Cursor:
+        """Return the cursor behind the last turn, for ``follow`` and ``turns`` to go on from."""
+        return self._store().end_cursor(self.namespace, self.continuation_id)
+
+    def compact(
+        self,
+        policy: RetentionPolicy,
+        *,
+        discard: bool = False,
+        dry_run: bool = False,
+        now: datetime | None = None,
+    ) -> CompactionReport:
+        """Let the turns go that *policy* does not keep; return exactly what went and why.
+
+        They move to the trash, or are deleted with *discard*. Others may read and write
+        meanwhile: nothing of theirs is lost, and they wait only for the last few kilobytes.
+
+        Args:
+            now: What age is measured from; the present by default.
+
+        Raises:
+            ConversationNotFound, LockTimeout (another compaction is at work), StorageFull.
+        """
+        if policy.is_empty:
+            raise UsageError(
+                "the policy keeps everything", hint="give keep_last, max_age or max_bytes"
+            )
+        from datetime import UTC, datetime
+
+        observer = self._archive._observer
+        task = self.continuation_id
+        return self._store().compact(
+            self.namespace,
+            self.continuation_id,
+            policy,
+            now=datetime.now(UTC) if now is None else now,
+            discard=discard,
+            dry_run=dry_run,
+            advanced=lambda amount: observer.advanced(task, amount),
+        )
+
+    @property
+    def path(self) -> str:
+        """Where the conversation's log is, or would be. For people and their tools."""
+        return self._store().path(self.namespace, self.continuation_id)
+
+    def exists(self) -> bool:
+        """Whether the conversation is there; it is also when a policy has dropped all its turns."""
+        try:
+            self.describe()
+        except ConversationNotFound:
+            return False
+        return True
+
+    def describe(self, *, count: bool = False) -> Description:
+        """Return size, times and last ``seq``, from the log's ends; with *count* read it all."""
+        return self._store().describe(self.namespace, self.continuation_id, count=count)
+
+    def stored_tail(
+        self,
+        count: int | None,
+        *,
+        roles: Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        damaged: Callable[[Damage], None] | None = None,
+    ) -> list[StoredTurn]:
+        """Return what ``tail`` does as stored lines, unparsed. ``None`` counts all."""
+        if count is not None and (type(count) is not int or count < 0):
+            raise UsageError(f"how many turns must be 0 or more, not {count!r}")
+        return self._store().newest(
+            self.namespace,
+            self.continuation_id,
+            count,
+            filter=_filter(roles, since, until),
+            damaged=damaged or self._damaged(),
+        )
+
+    def stored_tail_and_cursor(
+        self, count: int | None, wanted: Filter
+    ) -> tuple[list[StoredTurn], Cursor]:
+        """Return the last *count* turns and the cursor behind all, from one look at the log."""
+        return self._store().newest_and_cursor(
+            self.namespace, self.continuation_id, count, filter=wanted, damaged=self._damaged()
+        )
+
+    def stored_turns(
+        self,
+        *,
+        after: int | Cursor = 0,
+        roles: Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        damaged: Callable[[Damage], None] | None = None,
+    ) -> Iterator[StoredTurn]:
+        """Yield what ``turns`` does as stored lines, unparsed."""
+        return self._store().in_order(
+            self.namespace,
+            self.continuation_id,
+            after=after,
+            filter=_filter(roles, since, until),
+            damaged=damaged or self._damaged(),
+        )
+
+    def _append(self, drafts: list[Draft], critical: bool) -> list[Turn]:
+        answers = self._store().append(
+            self.namespace,
+            self.continuation_id,
+            drafts,
+            is_batch=True,
+            durability=Durability.ALWAYS if critical else self._durability,
+        )
+        return [_turn_of(answer) for answer in answers]
+
+    def _damaged(self) -> Callable[[Damage], None]:
+        observer = self._archive._observer
+        return lambda damage: observer.damaged(self.continuation_id, damage)
+
+    def _store(self) -> Store:
+        return self._archive._open_store()
+
+
+class Following:
+    """Turns as they come. Iterate it; ``close`` ends the iteration from any thread.
+
+    Attributes:
+        cursor: Behind the last turn that was given. ``str(following.cursor)`` goes on from there
+            in another process: ``chat.follow(after=text)``.
+    """
+
+    def __init__(self, follower: Follower, wanted: Filter, *, first_seq: int) -> None:
+        self._follower = follower
+        self._wanted = wanted
+        self._first_seq = first_seq
+        self._running = allocate_lock()
+        self._turns = self._iterate()
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where to go on from."""
+        return self._follower.cursor
+
+    @property
+    def diverged(self) -> int:
+        """How often the log was removed or made anew, so that the iteration began again."""
+        return self._follower.diverged
+
+    def __iter__(self) -> Iterator[Turn]:
+        return self
+
+    def __next__(self) -> Turn:
+        return self._next().turn
+
+    def attach(self) -> None:
+        """Find the place in the log now, instead of when the first turn is asked for."""
+        with self._running:
+            self._follower.attach()
+
+    def stored(self) -> Iterator[StoredTurn]:
+        """Iterate over stored lines, unparsed, instead."""
+        return iter(self._next_or_none, None)
+
+    def close(self) -> None:
+        """End the iteration, at the latest 0.25 s from now."""
+        self._follower.close()
+        # A thread in the middle of it ends by itself, and gives back what it holds.
+        if self._running.acquire(False):
+            try:
+                self._turns.close()
+                self._follower.release()
+            finally:
+                self._running.release()
+
+    def _next(self) -> StoredTurn:
+        with self._running:
+            return next(self._turns)
+
+    def _next_or_none(self) -> StoredTurn | None:
+        with self._running:
+            return next(self._turns, None)
+
+    def _iterate(self) -> Generator[StoredTurn]:
+        found = iter(self._follower)
+        try:
+            for stored in found:
+                seq = stored.seq
+                if (seq is None or seq >= self._first_seq) and self._wanted.wants(stored):
+                    yield stored
+        finally:
+            found.close()
+
+
+class _Counter:
+    """Passes damage on, and counts it."""
+
+    def __init__(self, tell: Callable[[Damage], None]) -> None:
+        self.count = 0
+        self._tell = tell
+
+    def damaged(self, damage: Damage) -> None:
+        self.count += 1
+        self._tell(damage)
+
+
+def _filter(roles: Iterable[str] | None, since: datetime | None, until: datetime | None) -> Filter:
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None and moment.tzinfo is None:
+            raise UsageError(f"{name} has no time zone", hint="give an aware datetime")
+    if isinstance(roles, str):
+        roles = (roles,)
+    return Filter(roles=None if roles is None else frozenset(roles), since=since, until=until)
+
+
+def _turn_of(answer: Turn | TurnConflict) -> Turn:
+    if isinstance(answer, TurnConflict):
+        raise answer
+    return answer

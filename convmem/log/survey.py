@@ -1,0 +1,206 @@
+"""Before a compaction: what stands where in a log, what would go, and what that would leave.
+
+Reads only. What a dry run says and what a compaction does come from the same place.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from convmem.log import codec, heal, records
+from convmem.log.read import StoredTurn, turns_of
+from convmem.quantities import format_time
+from convmem.retention import KEPT, Facts, RetentionPlan, RetentionPolicy, TurnFacts, plan
+from convmem.tools import may_have_tools, tool_ids
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from convmem.log.records import Damage
+
+_BLOCK = 1 << 20
+_MOST_RANGES = 1000
+
+
+@dataclass(slots=True)
+class CompactionReport:
+    """What a compaction did, or with ``dry_run`` would do. Counts and bytes are exact.
+
+    Attributes:
+        kept: Turns that stay (those recorded while it ran not counted).
+        dropped: Turns that went; ``reasons`` has how many for each reason.
+        dropped_bytes: Bytes of their lines.
+        ranges: The ``seq`` of the first and last turn of each run that went; the first 1,000.
+        bytes_before, bytes_after: The log's size.
+        damaged: Damaged lines; where turns went, these went to ``quarantine``.
+        trash: The file with the dropped turns, inside ``.trash``; ``None`` with ``discard``.
+        quarantine: The file with the damaged bytes, inside ``.quarantine``.
+    """
+
+    kept: int = 0
+    dropped: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    dropped_bytes: int = 0
+    ranges: list[tuple[int | None, int | None]] = field(default_factory=list)
+    bytes_before: int = 0
+    bytes_after: int = 0
+    damaged: int = 0
+    trash: str | None = None
+    quarantine: str | None = None
+    dry_run: bool = False
+    needs_seq_floor: bool = field(default=False, repr=False)
+
+
+class Survey:
+    """Where every turn and every damaged line of a log stands: some 26 bytes each."""
+
+    def __init__(self) -> None:
+        self.facts = Facts()
+        self.offsets = array("Q")
+        self.damage = array("Q")  # start, end, start, end, …
+        self.batches = array("Q")  # first turn, closing turn, …
+        self.unclosed = array("Q")  # first turn, last turn, … where the closing line is damaged
+
+    def add(self, stored: StoredTurn, cutoff: datetime | None, cutoff_text: str) -> None:
+        """Note the next turn."""
+        line = stored.line
+        self.offsets.append(stored.offset)
+        is_old = cutoff is not None and _is_older(stored, cutoff, cutoff_text)
+        if may_have_tools(line):
+            calls, results = tool_ids(stored.turn)
+            self.facts.add(TurnFacts(len(line) + 1, is_old, calls, results))
+        else:
+            self.facts.add_plain(len(line) + 1, is_old)
+
+    def line(self, fd: int, at: int) -> bytes:
+        """Return the line of turn *at*, without its newline."""
+        return os.pread(fd, self.facts.sizes[at] - 1, self.offsets[at])
+
+    def damaged(self, damage: Damage) -> None:
+        self.damage.extend((damage.offset, damage.offset + damage.length + 1))
+
+
+def preview(
+    fd: int, end: int, size: int, policy: RetentionPolicy, now: datetime
+) -> CompactionReport:
+    """Say what ``compact`` would do. Writes nothing.
+
+    *end* is where the log's last finished line ends, *size* where the file does.
+    """
+    survey = survey_log(fd, end, policy, now, _ignore)
+    if heal.is_unterminated_turn(fd, end, size):
+        line = os.pread(fd, size - end, end)
+        survey.add(StoredTurn(line, end), policy.cutoff(now), "")
+        end = size + 1  # with the newline that it will get
+    last_seq = records.last_seq(fd, min(end, size))
+    return report_on(fd, survey, plan(policy, survey.facts), end, last_seq, dry_run=True)
+
+
+def survey_log(
+    fd: int, end: int, policy: RetentionPolicy, now: datetime, advanced: Callable[[int], None]
+) -> Survey:
+    """Read the log once and note where its turns are and what the decision needs of them."""
+    survey = Survey()
+    offsets = survey.offsets
+    cutoff = policy.cutoff(now)
+    cutoff_text = "" if cutoff is None else format_time(cutoff)
+    told = 0
+    open_batch: tuple[bytes, int] | None = None
+    for stored in turns_of(records.forward(fd, 0, end, survey.damaged), survey.damaged):
+        line = stored.line
+        survey.add(stored, cutoff, cutoff_text)
+        mark = codec.batch_mark(line) if stored.is_sealed else None
+        at = len(offsets) - 1
+        if open_batch is not None and (mark is None or mark[0] != open_batch[0]):
+            survey.unclosed.extend((open_batch[1], at - 1))
+            open_batch = None
+        if mark is not None:
+            first = at if open_batch is None else open_batch[1]
+            open_batch = (mark[0], first)
+            if mark[1] == mark[2] - 1:
+                survey.batches.extend((first, at))
+                open_batch = None
+        if stored.offset - told >= _BLOCK:
+            advanced(stored.offset - told)
+            told = stored.offset
+    if open_batch is not None:
+        survey.unclosed.extend((open_batch[1], len(offsets) - 1))
+    advanced(end - told)
+    return survey
+
+
+def loose_turns(survey: Survey, decided: RetentionPlan) -> set[int]:
+    """Return the kept turns whose batch has, or will have, no closing line: they stand alone."""
+    loose: set[int] = set()
+    for first, closing in zip(survey.batches[::2], survey.batches[1::2], strict=True):
+        if decided[closing] != KEPT:
+            loose.update(at for at in range(first, closing) if decided[at] == KEPT)
+    for first, last in zip(survey.unclosed[::2], survey.unclosed[1::2], strict=True):
+        loose.update(at for at in range(first, last + 1) if decided[at] == KEPT)
+    return loose
+
+
+def newest_kept_seq(fd: int, survey: Survey, decided: RetentionPlan) -> int:
+    for at in range(len(decided) - 1, -1, -1):
+        if decided[at] == KEPT:
+            seq = codec.seq_of(survey.line(fd, at))
+            if seq is not None:
+                return seq
+    return 0
+
+
+def _is_older(stored: StoredTurn, cutoff: datetime, cutoff_text: str) -> bool:
+    head = codec.head_of(stored.line) if stored.is_sealed else None
+    if head is not None and len(head[2]) == len(cutoff_text) and head[2][-1:] == "Z":
+        return head[2] < cutoff_text  # times of one length and zone sort as text
+    moment = stored.turn.ts
+    return moment is not None and moment < cutoff
+
+
+def report_on(
+    fd: int, survey: Survey, decided: RetentionPlan, end: int, last_seq: int, *, dry_run: bool
+) -> CompactionReport:
+    report = CompactionReport(
+        kept=len(decided) - decided.dropped,
+        dropped=decided.dropped,
+        reasons=decided.reasons,
+        bytes_before=end,
+        bytes_after=end,
+        damaged=len(survey.damage) // 2,
+        dry_run=dry_run,
+    )
+    if not decided.dropped:
+        return report
+    runs: list[tuple[int, int]] = []
+    kept_bytes = 0
+    previous = KEPT
+    for at, verdict in enumerate(decided):
+        if verdict == KEPT:
+            kept_bytes += survey.facts.sizes[at]
+        else:
+            report.dropped_bytes += survey.facts.sizes[at]
+            if previous != KEPT:
+                runs[-1] = (runs[-1][0], at)
+            elif len(runs) < _MOST_RANGES:
+                runs.append((at, at))
+        previous = verdict
+    for at in loose_turns(survey, decided):
+        line = survey.line(fd, at)
+        kept_bytes -= len(line) + 1 - len(codec.without_batch(line))
+    if newest_kept_seq(fd, survey, decided) < last_seq:
+        report.needs_seq_floor = True
+        kept_bytes += len(codec.seq_floor_line(last_seq))
+    report.bytes_after = kept_bytes
+    report.ranges = [
+        (codec.seq_of(survey.line(fd, first)), codec.seq_of(survey.line(fd, last)))
+        for first, last in runs
+    ]
+    return report
+
+
+def _ignore(amount: int) -> None:
+    """Nobody watches."""
