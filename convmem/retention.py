@@ -5,6 +5,7 @@ Nothing here reads a file or a clock.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from datetime import datetime, timedelta
 from convmem.errors import UsageError
 
 KEPT = 0
+_KEPT_RUN = re.compile(rb"\0+")
+_DROPPED_RUN = re.compile(rb"[^\0]+")
 BEYOND_KEEP_LAST = 1
 OLDER_THAN_MAX_AGE = 2
 OVER_MAX_BYTES = 3
@@ -115,6 +118,11 @@ class RetentionPlan:
     def dropped(self) -> int:
         """How many turns go."""
         return len(self._verdicts) - self._verdicts.count(KEPT)
+
+    def runs(self, *, kept: bool) -> Iterator[tuple[int, int]]:
+        """Yield (first, behind the last) of each run of turns that stay, or of those that go."""
+        for run in (_KEPT_RUN if kept else _DROPPED_RUN).finditer(self._verdicts):
+            yield run.span()
 
     @property
     def reasons(self) -> dict[str, int]:

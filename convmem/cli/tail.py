@@ -97,11 +97,12 @@ def show(
     skipped = SkippedDamage(Messages(as_json=json, quiet=quiet), continuation_id)
     with open_archive(context) as archive:
         chat = archive.conversation(continuation_id)
-        found = chat.stored_turns(damaged=skipped.damaged)
+        found = chat.stored_turns(
+            roles=wanted.roles, since=wanted.since, until=wanted.until, damaged=skipped.damaged
+        )
         writer = _writer(continuation_id, json)
         for stored in found:
-            if wanted.wants(stored):
-                writer.write(stored)
+            writer.write(stored)
         writer.flush()
     skipped.tell()
     return 0

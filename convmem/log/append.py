@@ -333,7 +333,7 @@ class Log:
             if draft.says_the_same_as(found.turn):
                 return found.turn
             return _conflict(draft, found.turn.seq)
-        gone = dropped.find(self.folder, self.name, draft.id, time.time())
+        gone = ahead.find_dropped(self.folder, self.name, draft.id)
         if gone is None:
             return None
         if not self._says_what_was_dropped(draft, gone):
@@ -353,8 +353,10 @@ class Log:
         """Look the ids up without the lock: reading a large log would keep others waiting."""
         known = self._known
         known.lookups += 1
-        ahead = _Ahead()
-        if known.hashes is not None:
+        ahead = _Ahead(dropped.find_all(self.folder, self.name, ids, time.time()))
+        hashes = known.hashes
+        wanted = ids if hashes is None else [each for each in ids if hash(each) in hashes]
+        if not wanted:
             return ahead
         try:
             fd = self.folder.open_file(self._file, os.O_RDONLY)
@@ -368,8 +370,8 @@ class Log:
             # Not to the last finished line: a batch that is being written has lines there that
             # are not committed yet, and must be searched again once they are.
             end = heal.find_end(fd, found.st_size).committed
-            for turn_id in ids:
-                ahead.found[turn_id] = known_ids.search(fd, turn_id, 0, end)
+            ahead.found = known_ids.search_all(fd, wanted, 0, end)
+            ahead.wanted.update(wanted)
             ahead.searched = end
         finally:
             os.close(fd)
@@ -391,22 +393,33 @@ class Log:
 class _Ahead:
     """What a search before the lock has found, in which file, up to where."""
 
-    __slots__ = ("found", "identity", "searched")
+    __slots__ = ("_dropped", "_is_current", "found", "identity", "searched", "wanted")
 
-    def __init__(self) -> None:
+    def __init__(self, gone: dropped.Known) -> None:
         self.identity = (0, 0)
         self.searched = 0
-        self.found: dict[str, Found | None] = {}
+        self.found: dict[str, Found] = {}
+        self.wanted: set[str] = set()
+        self._dropped = gone
+        self._is_current: bool | None = None
 
     def find(self, log: OpenLog, turn_id: str, committed: int) -> Found | None:
         """Return the first turn with *turn_id*, reading only what was not read before."""
         start = 0
-        if log.identity == self.identity and self.searched <= committed:
+        if log.identity == self.identity and self.searched <= committed and turn_id in self.wanted:
             start = self.searched
             earlier = self.found.get(turn_id)
             if earlier is not None:
                 return earlier
         return known_ids.search(log.fd, turn_id, start, committed)
+
+    def find_dropped(self, folder: Folder, name: str, turn_id: str) -> dropped.DroppedTurn | None:
+        """Return the turn if it was dropped, reading again only after a compaction since."""
+        if self._is_current is None:
+            self._is_current = dropped.is_as_known(folder, name, self._dropped)
+        if self._is_current:
+            return self._dropped.turns.get(turn_id)
+        return dropped.find(folder, name, turn_id, time.time())
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

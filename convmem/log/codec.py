@@ -26,10 +26,13 @@ SEAL_BYTES = 17
 # The seal's fixed part: where in the line it stands never changes.
 _SEAL_OPEN = b',"_c":"'
 _SEAL_CLOSE = b'"}'
+_SEAL = _SEAL_OPEN + b"%08x" + _SEAL_CLOSE
 
-# The first keys of every line that we write ourselves, in their order.
+# The first keys of every line that we write ourselves, in their order. A string is plain bytes,
+# then escapes with plain bytes behind each: three times faster than one byte at a time.
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _HEAD = re.compile(
-    rb'\{"id":("(?:[^"\\]|\\.)*"),"seq":(\d+),"ts":"([^"\\]*)","role":("(?:[^"\\]|\\.)*"),"content":'
+    rb'\{"id":(%b),"seq":(\d+),"ts":"([^"\\]*)","role":(%b),"content":' % (_STRING, _STRING)
 )
 _CLAIM = re.compile(rb'\{"id":"(?:[^"\\]|\\.)*","seq":(\d{1,18}),')
 _BATCH = re.compile(rb',"_b":\["([0-9a-f]{8})",(\d+),(\d+)\]$')
@@ -85,6 +88,17 @@ def count_of_seals(data: bytes) -> int:
     return data.count(_SEAL_OPEN)
 
 
+def is_intact(line: bytes) -> bool:
+    """Whether *line* carries a seal and is what was written: true of nearly every line."""
+    crc = zlib.crc32(b"}", zlib.crc32(line[:-SEAL_BYTES]))
+    return line.endswith(_SEAL % crc)
+
+
+def ends_like_a_batch(line: bytes) -> bool:
+    """Whether a sealed *line* may have a ``batch_mark``: certainly not, or perhaps."""
+    return line[-SEAL_BYTES - 1 : -SEAL_BYTES] == b"]"
+
+
 def seal_holds(line: bytes) -> bool:
     """Whether the sealed *line* is what was written."""
     return _crc_of(line) == line[-10:-2]
@@ -96,7 +110,7 @@ def _crc_of(line: bytes) -> bytes:
 
 def batch_mark(line: bytes) -> tuple[bytes, int, int] | None:
     """Return the (name, place, count) of a sealed line's batch, or ``None``."""
-    if line[-SEAL_BYTES - 1 : -SEAL_BYTES] != b"]":
+    if not ends_like_a_batch(line):
         return None
     found = _BATCH.search(line[-SEAL_BYTES - _BATCH_BYTES : -SEAL_BYTES])
     return None if found is None else (found[1], int(found[2]), int(found[3]))
@@ -119,6 +133,17 @@ def head_of(line: bytes) -> tuple[bytes, int, str, bytes] | None:
     if found is None:
         return None
     return found[1], int(found[2]), str(found[3], "ascii", "replace"), found[4]
+
+
+def has_head(line: bytes) -> bool:
+    """Whether ``head_of`` finds the keys that a turn of ours begins with."""
+    return _HEAD.match(line) is not None
+
+
+def id_of(line: bytes) -> bytes | None:
+    """Return the id, as JSON, of a line that convmem wrote."""
+    found = _HEAD.match(line)
+    return None if found is None else found[1]
 
 
 def text_of(encoded: bytes) -> str:
@@ -179,9 +204,9 @@ def fault_of(line: bytes) -> str | None:
 
     A seal is believed without parsing; a line without one is parsed.
     """
+    if is_intact(line):
+        return None
     if is_sealed(line):
-        if seal_holds(line):
-            return None
         return NUL if b"\0" in line else CHECKSUM
     if b"\0" in line:
         return NUL

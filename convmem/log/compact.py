@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_left
 
 from convmem.errors import ConvmemError, LockTimeout, StorageFull, storage_error
 from convmem.log import codec, dropped, heal, lines, locks, trash
 from convmem.log.files import owner_of_temporary, sync_data, temporary_name, write_all
 from convmem.log.survey import CompactionReport, Survey, loose_turns, report_on, survey_log
-from convmem.retention import KEPT, RetentionPlan, RetentionPolicy, plan
+from convmem.retention import RetentionPlan, RetentionPolicy, plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,35 +209,17 @@ class _Rewrite:
 
     def _kept_pieces(self) -> Iterator[tuple[int, int] | bytes]:
         """Yield the byte spans to copy, and lines that must change, in order."""
-        loose = loose_turns(self.survey, self.plan)
-        start = end = 0
-        for at, verdict in enumerate(self.plan):
-            if verdict != KEPT:
-                continue
-            offset = self.survey.offsets[at]
-            size = self.survey.facts.sizes[at]
-            if at in loose:
-                yield start, end
-                start = end = offset + size
+        loose = sorted(loose_turns(self.survey, self.plan))
+        for first, behind in self.plan.runs(kept=True):
+            for at in loose[bisect_left(loose, first) : bisect_left(loose, behind)]:
+                yield from self.survey.spans(first, at)
                 yield codec.without_batch(self.survey.line(self.opened.fd, at))
-            elif offset == end:
-                end += size
-            else:
-                yield start, end
-                start, end = offset, offset + size
-        yield start, end
+                first = at + 1
+            yield from self.survey.spans(first, behind)
 
     def _dropped_spans(self) -> Iterator[tuple[int, int]]:
-        start = end = 0
-        for at, verdict in enumerate(self.plan):
-            if verdict == KEPT:
-                continue
-            offset = self.survey.offsets[at]
-            if offset != end:
-                yield start, end
-                start = offset
-            end = offset + self.survey.facts.sizes[at]
-        yield start, end
+        for first, behind in self.plan.runs(kept=False):
+            yield from self.survey.spans(first, behind)
 
     def _fill_trash(self, now: datetime) -> None:
         name = trash.new_file(self.log.name, now)

@@ -16,7 +16,7 @@ from convmem.log.files import temporary_name, write_aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
     from convmem.log.files import Folder
@@ -42,6 +42,18 @@ class DroppedTurn:
         self.is_parsed = is_parsed
 
 
+class Known:
+    """What was found of some ids, and the identity of the file: ``None`` if there was none."""
+
+    __slots__ = ("identity", "turns")
+
+    def __init__(
+        self, identity: tuple[int, int, int, int] | None, turns: dict[str, DroppedTurn]
+    ) -> None:
+        self.identity = identity
+        self.turns = turns
+
+
 def find(folder: Folder, name: str, turn_id: str, now: float) -> DroppedTurn | None:
     """Return the turn with *turn_id* if it was dropped and is still remembered at *now*."""
     fd = _open(folder, name)
@@ -49,26 +61,49 @@ def find(folder: Folder, name: str, turn_id: str, now: float) -> DroppedTurn | N
         return None
     try:
         # The id leads its line, so it is found without parsing the others.
-        start = b'{"id":' + jsontext.dumps(turn_id) + b","
+        start = _start_of(turn_id)
         for block in _blocks(fd):
             at = 0 if block.startswith(start) else block.find(b"\n" + start) + 1
             while at or block.startswith(start):
-                known = _parsed(block[at : block.index(b"\n", at)])
+                known = _turn_in(block[at : block.index(b"\n", at)], turn_id, now)
+                if known is not None:
+                    return known
                 # A compaction that failed may have remembered it before, and for less long.
-                if known is not None and known["until"] > now:
-                    return DroppedTurn(
-                        turn_id,
-                        known["seq"],
-                        known["ts"],
-                        known["substance"],
-                        is_parsed=known["parsed"],
-                    )
                 at = block.find(b"\n" + start, at) + 1
                 if not at:
                     break
     finally:
         os.close(fd)
     return None
+
+
+def find_all(folder: Folder, name: str, turn_ids: Collection[str], now: float) -> Known:
+    """Return those of *turn_ids* that ``find`` finds, and in which file they were looked for."""
+    fd = _open(folder, name)
+    if fd is None:
+        return Known(None, {})
+    try:
+        found: dict[str, DroppedTurn] = {}
+        starts = {_start_of(turn_id): turn_id for turn_id in turn_ids}
+        for block in _blocks(fd):
+            for line in block.split(b"\n"):
+                turn_id = starts.get(line[: line.find(b'","seq":') + 2])
+                if turn_id is not None and turn_id not in found:
+                    known = _turn_in(line, turn_id, now)
+                    if known is not None:
+                        found[turn_id] = known
+        return Known(_identity(os.fstat(fd)), found)
+    finally:
+        os.close(fd)
+
+
+def is_as_known(folder: Folder, name: str, known: Known) -> bool:
+    """Whether the file is still the one in which *known* was found."""
+    try:
+        found = folder.stat(f"{FOLDER}/{name}.jsonl")
+    except (FileNotFoundError, NotADirectoryError):
+        return known.identity is None
+    return _identity(found) == known.identity
 
 
 def remember(
@@ -122,6 +157,24 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 def substance(turn: Turn | Draft) -> int:
     """Return a CRC-32 that turns share which say the same, however their lines are spelled."""
     return zlib.crc32(jsontext.canonical([turn.role, turn.content, turn.meta, turn.extra]))
+
+
+def _start_of(turn_id: str) -> bytes:
+    return b'{"id":' + jsontext.dumps(turn_id) + b","
+
+
+def _turn_in(line: bytes, turn_id: str, now: float) -> DroppedTurn | None:
+    known = _parsed(line)
+    if known is None or known["until"] <= now:
+        return None
+    return DroppedTurn(
+        turn_id, known["seq"], known["ts"], known["substance"], is_parsed=known["parsed"]
+    )
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    # A new file may get the number of one that was replaced, but not its time and size as well.
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _open(folder: Folder, name: str) -> int | None:

@@ -84,6 +84,11 @@ class Filter:
         self.since = since
         self.until = until
 
+    @property
+    def wants_all(self) -> bool:
+        """Whether every turn passes."""
+        return self.roles is None and self.since is None and self.until is None
+
     def wants(self, stored: StoredTurn) -> bool:
         """Whether the turn passes."""
         if self.roles is not None and stored.role not in self.roles:
@@ -171,7 +176,7 @@ def turns_of(found: Iterator[Record], damaged: OnDamage) -> Iterator[StoredTurn]
     """Yield the turns among committed records, without what convmem noted for itself."""
     for record in found:
         line = record.data
-        if codec.is_sealed(line) and codec.head_of(line) is not None:
+        if codec.has_head(line) and codec.is_sealed(line):
             yield StoredTurn(line, record.offset)
         elif codec.is_seq_floor(line):
             continue

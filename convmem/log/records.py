@@ -75,6 +75,15 @@ def _committed(
     hole = False  # there was one since the last good one: bytes that were never written
 
     for offset, end, data in found:
+        if (
+            data is not None
+            and not held
+            and not codec.ends_like_a_batch(data)
+            and codec.is_intact(data)
+        ):
+            bad, hole = 0, False  # nearly every line: whole, and a turn of its own
+            yield Record(offset, end, data)
+            continue
         fault = codec.TOO_LONG if data is None else codec.fault_of(data)
         if fault is not None or data is None:
             damaged(Damage(offset, end - offset, fault or codec.TOO_LONG))

@@ -9,6 +9,7 @@ import os
 from array import array
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 
 from convmem.log import codec, heal, records
 from convmem.log.read import StoredTurn, turns_of
@@ -18,7 +19,7 @@ from convmem.tools import may_have_tools, tool_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from convmem.log.records import Damage
 
@@ -76,6 +77,19 @@ class Survey:
         else:
             self.facts.add_plain(len(line) + 1, is_old)
 
+    def spans(self, first: int, behind: int) -> Iterator[tuple[int, int]]:
+        """Yield the byte spans of the turns ``[first, behind)``, without what stands between."""
+        if first >= behind:
+            return
+        sizes = self.facts.sizes
+        start, end = self.offsets[first], self.offsets[behind - 1] + sizes[behind - 1]
+        if end - start == sum(sizes[first:behind]):
+            yield start, end
+        else:  # damage, or what convmem noted for itself: it is in one half or the other
+            middle = (first + behind) // 2
+            yield from self.spans(first, middle)
+            yield from self.spans(middle, behind)
+
     def line(self, fd: int, at: int) -> bytes:
         """Return the line of turn *at*, without its newline."""
         return os.pread(fd, self.facts.sizes[at] - 1, self.offsets[at])
@@ -113,17 +127,18 @@ def survey_log(
     for stored in turns_of(records.forward(fd, 0, end, survey.damaged), survey.damaged):
         line = stored.line
         survey.add(stored, cutoff, cutoff_text)
-        mark = codec.batch_mark(line) if stored.is_sealed else None
-        at = len(offsets) - 1
-        if open_batch is not None and (mark is None or mark[0] != open_batch[0]):
-            survey.unclosed.extend((open_batch[1], at - 1))
-            open_batch = None
-        if mark is not None:
-            first = at if open_batch is None else open_batch[1]
-            open_batch = (mark[0], first)
-            if mark[1] == mark[2] - 1:
-                survey.batches.extend((first, at))
+        if open_batch is not None or codec.ends_like_a_batch(line):
+            mark = codec.batch_mark(line) if stored.is_sealed else None
+            at = len(offsets) - 1
+            if open_batch is not None and (mark is None or mark[0] != open_batch[0]):
+                survey.unclosed.extend((open_batch[1], at - 1))
                 open_batch = None
+            if mark is not None:
+                first = at if open_batch is None else open_batch[1]
+                open_batch = (mark[0], first)
+                if mark[1] == mark[2] - 1:
+                    survey.batches.extend((first, at))
+                    open_batch = None
         if stored.offset - told >= _BLOCK:
             advanced(stored.offset - told)
             told = stored.offset
@@ -175,19 +190,11 @@ def report_on(
     )
     if not decided.dropped:
         return report
-    runs: list[tuple[int, int]] = []
-    kept_bytes = 0
-    previous = KEPT
-    for at, verdict in enumerate(decided):
-        if verdict == KEPT:
-            kept_bytes += survey.facts.sizes[at]
-        else:
-            report.dropped_bytes += survey.facts.sizes[at]
-            if previous != KEPT:
-                runs[-1] = (runs[-1][0], at)
-            elif len(runs) < _MOST_RANGES:
-                runs.append((at, at))
-        previous = verdict
+    sizes = survey.facts.sizes
+    report.dropped_bytes = sum(
+        sum(sizes[first:behind]) for first, behind in decided.runs(kept=False)
+    )
+    kept_bytes = sum(sizes) - report.dropped_bytes
     for at in loose_turns(survey, decided):
         line = survey.line(fd, at)
         kept_bytes -= len(line) + 1 - len(codec.without_batch(line))
@@ -196,8 +203,8 @@ def report_on(
         kept_bytes += len(codec.seq_floor_line(last_seq))
     report.bytes_after = kept_bytes
     report.ranges = [
-        (codec.seq_of(survey.line(fd, first)), codec.seq_of(survey.line(fd, last)))
-        for first, last in runs
+        (codec.seq_of(survey.line(fd, first)), codec.seq_of(survey.line(fd, behind - 1)))
+        for first, behind in islice(decided.runs(kept=False), _MOST_RANGES)
     ]
     return report
 

@@ -39,7 +39,9 @@ class TurnWriter:
         """Return the line that stands for *stored*."""
         line = stored.line
         if stored.is_sealed and line.startswith(b'{"id":'):
-            return self._start + codec.body_of(line)[1:] + b"}\n"
+            if codec.ends_like_a_batch(line):
+                return self._start + codec.body_of(line)[1:] + b"}\n"
+            return self._start + line[1 : -codec.SEAL_BYTES] + b"}\n"
         return self._start + _by_hand(stored)[1:] + b"\n"
 
 
