@@ -113,6 +113,8 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 at byte {error.start}"
     text = str(error)
+    if "integer string conversion" in text:
+        return "an integer of more than 4,300 digits"
     return text[:1].lower() + text[1:]
 
 

@@ -110,12 +110,16 @@ def _report(error: Exception, words: list[str]) -> int:
 
 def _from_system(error: OSError) -> Exception:
     """An error that no floor below has put into its own words."""
-    from convmem.errors import storage_error
+    from convmem.errors import StorageError, storage_error
 
-    if error.filename is not None:
-        where = _name(error.filename)
-    else:
-        where = "standard output" if _output_fails() else "the operating system refused"
+    if error.filename == "standard output" or (error.filename is None and _output_fails()):
+        # Not the archive's trouble: a kind of its own file would tell the caller to retry.
+        return StorageError(
+            f"cannot write to standard output: {(error.strerror or str(error)).lower()}",
+            hint="what was recorded is recorded; only the answer was lost",
+            errno=error.errno,
+        )
+    where = "the operating system refused" if error.filename is None else _name(error.filename)
     found = storage_error(error, where)
     found.hint = None  # its promise that nothing was changed is the engine's to make, not ours
     return found

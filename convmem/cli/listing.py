@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from convmem import jsontext
-from convmem.cli.output.messages import Messages, stdout_is_terminal
+from convmem.cli.output.messages import Messages, stdout_is_terminal, write_bytes
 from convmem.cli.places import namespace_in, open_archive, root_of
 from convmem.errors import ConversationNotFound, ConvmemError
 from convmem.progress import Observer
@@ -33,7 +32,7 @@ def run(context: Context, *, long: bool, all_namespaces: bool, print0: bool, jso
         # One id on a line, so that the list feeds back into commands; with -0 for any id.
         end = b"\0" if print0 else b"\n"
         for each in found:
-            sys.stdout.buffer.write(each.continuation_id.encode() + end)
+            write_bytes(each.continuation_id.encode() + end)
     else:
         from convmem.cli.output import human
 
@@ -43,13 +42,13 @@ def run(context: Context, *, long: bool, all_namespaces: bool, print0: bool, jso
 
 def path(context: Context, *, continuation_id: str | None) -> int:
     """Print where the archive is, or the log of one conversation."""
-    where = os.path.realpath(root_of(context))
+    where = os.path.realpath(os.path.expanduser(root_of(context)))
     if continuation_id is not None:
         with open_archive(context) as archive:
             chat = archive.conversation(continuation_id)
             chat.describe()
             where = chat.path
-    sys.stdout.buffer.write(os.fsencode(where) + b"\n")
+    write_bytes(os.fsencode(where) + b"\n")
     return 0
 
 

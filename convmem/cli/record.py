@@ -8,7 +8,7 @@ import sys
 
 from convmem import jsontext
 from convmem.cli import values
-from convmem.cli.output.messages import Healing, Messages, is_terminal
+from convmem.cli.output.messages import Healing, Messages, is_terminal, write_bytes
 from convmem.cli.places import open_archive
 from convmem.errors import ConvmemError, InvalidTurn, StorageError, UsageError
 from convmem.quantities import format_time
@@ -151,7 +151,7 @@ class _Tee:
         if not self.is_on:
             return
         try:
-            sys.stdout.buffer.write(data)
+            write_bytes(data)
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             self.is_on = False

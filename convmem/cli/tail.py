@@ -70,14 +70,9 @@ def run(
         before: list[StoredTurn] = []
         if cursor is None and not (cursor_file is not None and lines is None):
             before, start = _before_following(chat, wanted, count, first_seq)
-        tracker = _Tracker(chat, writer, wanted, cursor_file, watch.skipped)
+        tracker = _Tracker(chat, writer, wanted, cursor_file, watch.skipped, messages)
         most = count if cursor is not None and lines is not None else None
         tracker.run(before, start, follow=follow, most=most)
-        if tracker.diverged:
-            messages.warn(
-                "diverged",
-                f"{continuation_id}: the log was removed or made anew; started from its beginning",
-            )
         watch.skipped.tell()
     return 0
 
@@ -128,13 +123,15 @@ class _Tracker:
         wanted: Filter,
         cursor_file: str | None,
         skipped: SkippedDamage,
+        messages: Messages,
     ) -> None:
         self._chat = chat
         self._writer = writer
         self._wanted = wanted
         self._cursor_file = cursor_file
         self._skipped = skipped
-        self.diverged = 0
+        self._messages = messages
+        self._diverged = 0
 
     def run(
         self,
@@ -163,13 +160,23 @@ class _Tracker:
             if follow:
                 self._writer.flush()
                 self._skipped.tell()
+                self._tell_divergence(following.diverged)
                 self._save(following.cursor)
         for stored in last:
             self._writer.write(stored)
         self._writer.flush()
         # After the turns are out: a crash between the two repeats turns, it loses none.
         self._save(following.cursor)
-        self.diverged = following.diverged
+        self._tell_divergence(following.diverged)
+
+    def _tell_divergence(self, count: int) -> None:
+        if count > self._diverged:
+            self._messages.warn(
+                "diverged",
+                f"{self._chat.continuation_id}: the log was removed or made anew;"
+                " started from its beginning",
+            )
+        self._diverged = count
 
     def _save(self, cursor: Cursor) -> None:
         if self._cursor_file is not None:
@@ -251,10 +258,15 @@ def _save_cursor(path: str, cursor: Cursor) -> None:
     """Replace the file in one step: a crash leaves the old cursor or the new one."""
     if os.path.isdir(path):
         raise UsageError(f"--cursor-file: {path} is a folder")
-    aside = f"{path}.{os.getpid()}.tmp"
+    target = os.path.realpath(path)  # a link stays one
+    aside = f"{target}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     try:
-        with open(aside, "w", encoding="ascii") as file:
-            file.write(f"{cursor}\n")
-        os.replace(aside, path)
+        # Made anew and never followed: somebody else may write to the folder too.
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(fd, f"{cursor}\n".encode())
+        finally:
+            os.close(fd)
+        os.replace(aside, target)
     except OSError as error:
         raise storage_error(error, f"cannot write the cursor file {path}") from error

@@ -67,7 +67,17 @@ class Written:
 class Log:
     """The writing side of one log. Safe for any number of threads."""
 
-    __slots__ = ("_committed", "_file", "_known", "_last_seq", "_lock", "_open", "folder", "name")
+    __slots__ = (
+        "_committed",
+        "_file",
+        "_is_new",
+        "_known",
+        "_last_seq",
+        "_lock",
+        "_open",
+        "folder",
+        "name",
+    )
 
     def __init__(self, folder: Folder, name: str) -> None:
         self.folder = folder
@@ -77,6 +87,7 @@ class Log:
         self._open: OpenLog | None = None
         self._committed = -1
         self._last_seq = 0
+        self._is_new = False
         self._known = KnownIds()
 
     def write(
@@ -103,6 +114,7 @@ class Log:
         except (TurnConflict, DurabilityUnknown):
             raise  # nothing was written, and what is believed of the file still holds
         except BaseException as error:
+            self._remove_if_made_in_vain()
             self._forget()
             if isinstance(error, OSError):
                 raise storage_error(error, f"cannot append to {self._where()}") from error
@@ -193,6 +205,7 @@ class Log:
                 failure = _in_part(error, self._where(), answers, fresh, kept)
                 del fresh[kept:]
                 data = b"".join(written[:kept])
+            self._is_new = False
             self._committed = start + len(data)
             self._last_seq = first + len(fresh) - 1
             self._known.add([draft.id for _, draft in fresh], self._committed)
@@ -200,6 +213,15 @@ class Log:
         log.written += 1
         log.use()
         return Written(answers, log, len(fresh), failure)
+
+    def _remove_if_made_in_vain(self) -> None:
+        """A first turn that could not be stored must not leave a conversation without turns."""
+        log, self._is_new = self._open if self._is_new else None, False
+        try:
+            if log is not None and os.fstat(log.fd).st_size == 0:
+                self.folder.remove(self._file)
+        except OSError:
+            return  # it is empty, and does no harm
 
     def _acquire(self, timeout_seconds: float) -> None:
         try:
@@ -252,6 +274,7 @@ class Log:
                     raise
             try:
                 fd = self.folder.open_file(self._file, flags | os.O_CREAT)
+                self._is_new = True
                 break
             except FileExistsError:
                 continue  # made by hand in this very moment

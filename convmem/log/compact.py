@@ -204,7 +204,8 @@ class _Rewrite:
         if free < needed:
             raise StorageFull(
                 f"compacting {self.log.name}.jsonl needs {needed:,} bytes and {free:,} are free",
-                hint="nothing was changed; make room, or drop the turns for good with --discard",
+                hint="nothing was changed; make room"
+                + ("" if discard else ", or drop the turns for good with --discard"),
             )
 
     def _kept_pieces(self) -> Iterator[tuple[int, int] | bytes]:

@@ -130,15 +130,13 @@ class Folder:
         Synced also where it was there: who made it may have died before it did that. What can
         be made anew at any time need not be *lasting*.
         """
-        made = False
         try:
             os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
-            made = True
+            # The umask may have taken bits that we need to go in.
+            os.chmod(name, FOLDER_MODE, dir_fd=self.fd)
         except FileExistsError:
             pass
         opened = self.existing_subfolder(name)
-        if made:
-            os.fchmod(opened.fd, FOLDER_MODE)
         if is_lasting:
             self.sync()
         return opened

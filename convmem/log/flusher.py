@@ -31,19 +31,32 @@ class Flusher:
         self._failures: dict[object, DurabilityUnknown] = {}
         self._thread: threading.Thread | None = None
 
-    def expect(self, log: OpenLog, seconds: float, owner: object) -> None:
-        """Sync *log* within *seconds* from its first waiting turn on, in the name of *owner*."""
+    def expect(self, log: OpenLog, seconds: float, owner: object, *, most: int) -> None:
+        """Sync *log* within *seconds* from its first waiting turn on, in the name of *owner*.
+
+        Each log that waits is held open. Where more than *most* would wait, the one that has
+        waited longest is synced here and now.
+
+        Raises:
+            DurabilityUnknown: That sync failed.
+        """
         with self._wake:
             if log in self._due:
                 return
             log.use()
             self._due[log] = (log.dirty_since + seconds, owner)
+            oldest = next(iter(self._due)) if len(self._due) > most else None
+            if oldest is not None:
+                del self._due[oldest]
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="convmem-flusher", daemon=True
                 )
                 self._thread.start()
             self._wake.notify()
+        failure = None if oldest is None else _synced(oldest)
+        if failure is not None:
+            raise failure
 
     def flush(self, owner: object = None) -> None:
         """Sync all that waits for *owner*, or for anybody, now.

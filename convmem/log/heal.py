@@ -50,7 +50,7 @@ def find_end(fd: int, size: int) -> End:
 
     last = committed = 0
     for record in records.backward(fd, finished, note):
-        last = records.last_seq(fd, record.end + 1)
+        last = records.highest_seq(fd, record.end, records.last_seq(fd, record.end + 1))
         committed = _end_of_batch(fd, record, finished)
         break
     # What damage claims is believed only where it could be so.

@@ -8,6 +8,8 @@ batch was ever answered.
 
 from __future__ import annotations
 
+import os
+
 from convmem.log import codec, lines
 
 TYPE_CHECKING = False
@@ -114,7 +116,8 @@ def _committed(
                 is_torn = not held and place + bad < count - 1
             else:
                 is_torn = not held and hole and place > 0
-            if is_torn or name == torn:
+            # Forwards the lines behind a hole look like those behind a compaction.
+            if is_torn or (name == torn and not backwards):
                 damaged(Damage(offset, end - offset, codec.HALF_BATCH))
                 torn = name
             else:
@@ -146,6 +149,28 @@ def last_seq(fd: int, end: int) -> int:
             if codec.is_sealed(record.data):
                 break
     return highest
+
+
+def highest_seq(fd: int, end: int, last: int) -> int:
+    """Return the highest ``seq`` of all, where *last* is that of the newest lines.
+
+    The two differ only where sealed lines were appended by hand (a trash file, say). That is
+    looked for at a score of places, ever closer to the end; only where it shows all is read.
+    """
+    probes = [0] + [end - (end >> k) for k in range(1, 32) if end >> k > 512]
+    if all(_seq_near(fd, at) <= last for at in probes):
+        return last
+    for _, _, data in lines.forward(fd, 0, end):
+        if data is not None and codec.is_sealed(data) and codec.seal_holds(data):
+            last = max(last, codec.seq_of(data) or 0)
+    return last
+
+
+def _seq_near(fd: int, offset: int) -> int:
+    """Return the ``seq`` that a line claims which begins soon behind *offset*, or 0."""
+    data = os.pread(fd, 1 << 10, offset)
+    start = data.find(b"\n") + 1 if offset else 0
+    return codec.claimed_seq(data[start:]) or 0
 
 
 def offset_after(fd: int, end: int, seq: int) -> int:

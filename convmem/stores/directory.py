@@ -27,6 +27,7 @@ from convmem.log.append import FolderGone, Log
 from convmem.log.files import Folder, temporary_name, write_aside
 from convmem.log.follow import Cursor, Follower, end_cursor, place_of
 from convmem.log.read import Filter, Reader
+from convmem.log.records import Damage
 from convmem.stores.values import Description
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from convmem.log.append import Written
     from convmem.log.durability import Durability
     from convmem.log.read import StoredTurn
-    from convmem.log.records import Damage, OnDamage
+    from convmem.log.records import OnDamage
     from convmem.log.survey import CompactionReport
     from convmem.progress import Observer
     from convmem.retention import RetentionPolicy
@@ -101,7 +102,17 @@ class DirectoryStore:
     def append_to_many(
         self, groups: Sequence[Group], *, durability: Durability
     ) -> list[Answers | Exception]:
-        """See ``Store.append_to_many``. Writes to all before it syncs any."""
+        """See ``Store.append_to_many``. Writes to many before it syncs them, and to any number."""
+        settled: list[Answers | Exception] = []
+        # Each one written to stays open until it is synced, so only so many at a time.
+        most = max(1, self._most_logs // 2)
+        for first in range(0, len(groups), most):
+            settled += self._append_to_some(groups[first : first + most], durability)
+        return settled
+
+    def _append_to_some(
+        self, groups: Sequence[Group], durability: Durability
+    ) -> list[Answers | Exception]:
         started: list[Written | Exception] = []
         for group in groups:
             try:
@@ -158,7 +169,7 @@ class DirectoryStore:
                     from convmem.log.flusher import flusher
 
                     self._waits = True
-                    flusher().expect(log, durability.seconds, self)
+                    flusher().expect(log, durability.seconds, self, most=self._most_logs)
         except DurabilityUnknown as error:
             error.ids = [draft.id for draft in drafts]
             raise
@@ -289,7 +300,13 @@ class DirectoryStore:
             name, ending = os.path.splitext(entry.name)
             if ending != _ENDING or not entry.is_file(follow_symlinks=False):
                 continue
-            found = self._long_id(folder, name) if ids.is_hashed(name) else ids.decode_name(name)
+            try:
+                found = (
+                    self._long_id(folder, name) if ids.is_hashed(name) else ids.decode_name(name)
+                )
+            except StorageError as error:  # what stands there in its place hides no other
+                self._observer.damaged(name, Damage(0, 0, str(error)))
+                continue
             if found is not None and ids.stands_for(name, found):
                 yield found
 

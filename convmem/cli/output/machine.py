@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from convmem import jsontext
+from convmem.cli.output.messages import write_bytes
 from convmem.log import codec
 
 TYPE_CHECKING = False
@@ -25,15 +26,14 @@ class TurnWriter:
 
     def __init__(self, continuation_id: str) -> None:
         self._start = b'{"continuation_id":' + jsontext.dumps(continuation_id) + b","
-        self._out = sys.stdout.buffer
 
     def write(self, stored: StoredTurn) -> None:
         """Write one turn."""
-        self._out.write(self.line(stored))
+        write_bytes(self.line(stored))
 
     def flush(self) -> None:
         """Hand what was written to whoever reads."""
-        self._out.flush()
+        sys.stdout.buffer.flush()
 
     def line(self, stored: StoredTurn) -> bytes:
         """Return the line that stands for *stored*."""
@@ -66,4 +66,4 @@ def _by_hand(stored: StoredTurn) -> bytes:
 
 def write_object(value: dict[str, Any]) -> None:
     """Write one object to standard output, on a line of its own."""
-    sys.stdout.buffer.write(jsontext.dumps(value) + b"\n")
+    write_bytes(jsontext.dumps(value) + b"\n")

@@ -94,6 +94,24 @@ class SkippedDamage:
         self._first, self._count = None, 0
 
 
+STANDARD_OUTPUT = "standard output"
+
+
+def write_bytes(data: bytes) -> None:
+    """Write all of *data* to standard output; an error says that it was there."""
+    out = sys.stdout.buffer
+    try:
+        written = out.write(data)
+        while written < len(data):  # without a buffer (PYTHONUNBUFFERED) it may take a part
+            data = data[written:]
+            written = out.write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        error.filename = STANDARD_OUTPUT
+        raise
+
+
 def is_terminal(stream: Any) -> bool:
     """Whether people look at *stream*."""
     try:
