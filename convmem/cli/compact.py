@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -170,12 +171,13 @@ def _in_processes(
     pool = ProcessPoolExecutor(
         max_workers=min(workers, len(shares)),
         mp_context=get_context("spawn"),
-        # Ctrl-C goes to the whole group: a helper dies of it without a word, and loses nothing.
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),
+        initializer=_let_ctrl_c_end_us,
     )
     try:
-        for outcomes in pool.map(_compact_share, [job] * len(shares), shares):
+        # Helpers inherit that Ctrl-C waits, until they are ready to die of it without a word.
+        with _ctrl_c_waits():
+            answers = pool.map(_compact_share, [job] * len(shares), shares)
+        for outcomes in answers:
             for name, outcome in outcomes:
                 if isinstance(outcome, CompactionReport):
                     advance(outcome.bytes_before)
@@ -187,6 +189,25 @@ def _in_processes(
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _let_ctrl_c_end_us() -> None:
+    """In a helper: Ctrl-C goes to the whole group, and what it interrupts loses nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _compact_share(job: _Job, names: list[str]) -> list[_Outcome]:
