@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from convmem.cli.spec import Option, Request, Values, Verb
+    from convmem.cli.verbs import Verbs
 
 COMPLETE = "_CONVMEM_COMPLETE"
 """Set by the shell's completion script: the words are then not a command to run."""
 
 
-def parse(
-    words: Sequence[str], env: Mapping[str, str], table: Mapping[str, Verb] = TABLE
-) -> Request | None:
+def parse(words: Sequence[str], env: Mapping[str, str], table: Verbs = TABLE) -> Request | None:
     """Return the verb, its context and its values, or ``None`` where only Typer can tell."""
     if COMPLETE in env:
         return None

@@ -24,6 +24,7 @@ from convmem.cli.verbs import TABLE
 
 if TYPE_CHECKING:
     from convmem.cli.spec import Request, Values
+    from convmem.cli.verbs import Verbs
     from convmem.errors import UsageError
 
 PROGRAM = "convmem"
@@ -45,9 +46,7 @@ Data goes to standard output, messages to standard error. "convmem VERB --help" 
 _HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 
 
-def parse(
-    words: Sequence[str], env: Mapping[str, str], table: Mapping[str, Verb] = TABLE
-) -> Request | int:
+def parse(words: Sequence[str], env: Mapping[str, str], table: Verbs = TABLE) -> Request | int:
     """Return the verb, its context and its values; or an exit code where the answer is given.
 
     Help, the version and completion answer by themselves.
@@ -88,7 +87,7 @@ def help_of(verb: Verb) -> str:
         return str(command.get_help(context))
 
 
-def build(table: Mapping[str, Verb] = TABLE) -> typer.core.TyperGroup:
+def build(table: Verbs = TABLE) -> typer.core.TyperGroup:
     """Make the root command; the verbs' own are made when they are used."""
     app = typer.Typer(
         cls=_Root,
@@ -295,7 +294,7 @@ def _check_choices(verb: Verb, given: Values) -> None:
                 )
 
 
-def _usage_error(error: Any, words: Sequence[str], table: Mapping[str, Verb]) -> UsageError:
+def _usage_error(error: Any, words: Sequence[str], table: Verbs) -> UsageError:
     from convmem.errors import UsageError
 
     message = " ".join(str(error.format_message()).split()).rstrip(".")
