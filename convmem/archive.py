@@ -162,7 +162,7 @@ class Archive:
     def expect_many_compactions(self, *, namespace: str | None = None) -> None:
         """Say that many conversations are about to be compacted, so that what is common to them
         is looked up once."""
-        self._open_store().expect_many_compactions(
+        self._open_store().upkeep.expect_many(
             self._namespace if namespace is None else _checked_namespace(namespace)
         )
 

@@ -223,7 +223,7 @@ class Conversation:
 
         observer = self._archive._observer
         task = self.continuation_id
-        return self._store().compact(
+        return self._store().upkeep.compact(
             self.namespace,
             self.continuation_id,
             policy,

@@ -20,12 +20,14 @@ BEYOND_KEEP_LAST = 1
 OLDER_THAN_MAX_AGE = 2
 OVER_MAX_BYTES = 3
 TOOL_PAIR = 4
+SUMMARIZED = 5
 
 REASONS = {
     BEYOND_KEEP_LAST: "keep_last",
     OLDER_THAN_MAX_AGE: "max_age",
     OVER_MAX_BYTES: "max_bytes",
     TOOL_PAIR: "tool_pair",
+    SUMMARIZED: "summary",
 }
 
 
@@ -119,6 +121,11 @@ class RetentionPlan:
         """How many turns go."""
         return len(self._verdicts) - self._verdicts.count(KEPT)
 
+    @property
+    def last_dropped(self) -> int:
+        """The newest turn that goes, -1 if none does."""
+        return len(self._verdicts.rstrip(b"\0")) - 1
+
     def runs(self, *, kept: bool) -> Iterator[tuple[int, int]]:
         """Yield (first, behind the last) of each run of turns that stay, or of those that go."""
         for run in (_KEPT_RUN if kept else _DROPPED_RUN).finditer(self._verdicts):
@@ -137,6 +144,8 @@ class Facts:
     def __init__(self, turns: Iterable[TurnFacts] = ()) -> None:
         self.sizes = array("Q")
         self.old = bytearray()
+        # Turns that stand for others, which are gone.
+        self.summaries: list[int] = []
         # Turn -> the first turn of its exchange of tool calls and results.
         self.exchange: dict[int, int] = {}
         self._open_calls: dict[str, int] = {}
@@ -153,6 +162,11 @@ class Facts:
         """Add the next turn, one without tool calls and results."""
         self.sizes.append(size)
         self.old.append(is_old)
+
+    def add_summary(self, size: int) -> None:
+        """Add the next turn, one that stands for turns which are gone."""
+        self.summaries.append(len(self.old))
+        self.add_plain(size, False)
 
     def _add_tools(self, at: int, turn: TurnFacts) -> None:
         root = at
@@ -182,11 +196,15 @@ class Facts:
         return found
 
 
-def plan(policy: RetentionPolicy, facts: Facts) -> RetentionPlan:
+def plan(
+    policy: RetentionPolicy, facts: Facts, *, take_in_summaries: bool = False
+) -> RetentionPlan:
     """Decide which turns *policy* lets go.
 
     ``keep_last`` and ``max_age`` first, then ``max_bytes`` from the oldest on. A tool call and
-    its result stay together if either is to stay; where room decides, they go together.
+    its result stay together if either is to stay; where room decides, they go together. A summary
+    stays, since nothing else says what it says; only a new one, made of it and of turns behind it,
+    takes its place (*take_in_summaries*).
     """
     count = len(facts.old)
     verdicts = bytearray(count)
@@ -199,6 +217,8 @@ def plan(policy: RetentionPolicy, facts: Facts) -> RetentionPlan:
     elif policy.keep_last is not None:
         verdicts[: count - protected] = bytes([BEYOND_KEEP_LAST]) * (count - protected)
 
+    for at in facts.summaries:
+        verdicts[at] = KEPT
     exchanges = facts.exchanges()
     for members in exchanges.values():
         if any(verdicts[at] == KEPT for at in members):
@@ -207,7 +227,13 @@ def plan(policy: RetentionPolicy, facts: Facts) -> RetentionPlan:
 
     if policy.max_bytes is not None:
         _fit(policy.max_bytes, facts, verdicts, exchanges)
-    return RetentionPlan(verdicts)
+    decided = RetentionPlan(verdicts)
+    if take_in_summaries:
+        behind = decided.last_dropped
+        for at in facts.summaries:
+            if at < behind:
+                verdicts[at] = SUMMARIZED
+    return decided
 
 
 def _fit(
@@ -217,10 +243,11 @@ def _fit(
     total = sum(size for size, verdict in zip(facts.sizes, verdicts, strict=True) if not verdict)
     with_partners = {at: members for members in exchanges.values() for at in members}
     newest = len(verdicts) - 1
+    summaries = set(facts.summaries)
     for at in range(newest):
         if total <= max_bytes:
             return
-        if verdicts[at]:
+        if verdicts[at] or at in summaries:
             continue
         members = with_partners.get(at, [at])
         if newest in members:

@@ -11,10 +11,12 @@ import time
 from _thread import allocate_lock
 
 from convmem.errors import DurabilityUnknown
-from convmem.log.files import sync_data
+from convmem.log.files import close_aside, sync_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
+
     from convmem.log.files import Folder
 
 
@@ -88,8 +90,9 @@ class OpenLog:
 
     __slots__ = (
         "_guard",
-        "_syncing",
+        "_is_syncing",
         "_users",
+        "_waiting",
         "dirty_since",
         "dirty_turns",
         "failed",
@@ -115,7 +118,8 @@ class OpenLog:
         self.failed: str | None = None
         self.dirty_turns = 0
         self.dirty_since = 0.0
-        self._syncing = allocate_lock()
+        self._is_syncing = False
+        self._waiting: list[LockType] = []  # a closed gate for each thread that waits for it
         self._guard = allocate_lock()
         self._users = 1
 
@@ -130,7 +134,7 @@ class OpenLog:
             self._users -= 1
             if self._users:
                 return
-        os.close(self.fd)
+        close_aside(self.fd)
 
     def sync(self, ticket: int) -> None:
         """Return once everything up to *ticket* survives a power cut.
@@ -139,31 +143,60 @@ class OpenLog:
             DurabilityUnknown: A sync of this file failed, now or before. It is not tried again:
                 the kernel may have dropped the pages, and would then report success.
         """
-        with self._syncing:
-            if self.failed is not None:
-                raise DurabilityUnknown(
-                    f"{self.name}: an earlier sync failed: {self.failed}",
-                    hint="open the archive again and retry the unanswered ids",
-                )
-            if self.synced >= ticket and self.folder_synced:
-                return
-            covered = self.written
-            turns = self.dirty_turns
-            try:
-                sync_data(self.fd)
-                if not self.folder_synced:
-                    self.folder.sync()
-                    self.folder_synced = True
-            except OSError as error:
-                self.failed = error.strerror or str(error)
-                raise DurabilityUnknown(
-                    f"{self.name}: sync failed: {self.failed}",
-                    hint="the turns are not answered; open the archive again and retry their ids",
-                    errno=error.errno,
-                ) from error
-            self.synced = covered
-            with self._guard:
-                self.dirty_turns = max(0, self.dirty_turns - turns)
+        leads = False
+        try:
+            while not leads:
+                with self._guard:
+                    self._check()
+                    if self.synced >= ticket and self.folder_synced:
+                        return
+                    if not self._is_syncing:
+                        # In one go: an interrupt between would keep the others waiting for ever.
+                        self._is_syncing = leads = True
+                        continue
+                    gate = allocate_lock()
+                    gate.acquire()
+                    self._waiting.append(gate)
+                gate.acquire()
+            self._sync_for_all()
+        finally:
+            if leads:
+                self._let_all_go_on()
+
+    def _check(self) -> None:
+        if self.failed is not None:
+            raise DurabilityUnknown(
+                f"{self.name}: an earlier sync failed: {self.failed}",
+                hint="open the archive again and retry the unanswered ids",
+            )
+
+    def _sync_for_all(self) -> None:
+        covered = self.written
+        turns = self.dirty_turns
+        try:
+            sync_data(self.fd)
+            if not self.folder_synced:
+                self.folder.sync()
+                self.folder_synced = True
+        except OSError as error:
+            self.failed = error.strerror or str(error)
+            raise DurabilityUnknown(
+                f"{self.name}: sync failed: {self.failed}",
+                hint="the turns are not answered; open the archive again and retry their ids",
+                errno=error.errno,
+            ) from error
+        self.synced = covered
+        with self._guard:
+            self.dirty_turns = max(0, self.dirty_turns - turns)
+
+    def _let_all_go_on(self) -> None:
+        """Wake all who wait, at once: one by one, those whose turns are safe already would stand
+        before the next one to sync, and keep the disk idle."""
+        with self._guard:
+            self._is_syncing = False
+            waiting, self._waiting = self._waiting, []
+        for gate in waiting:
+            gate.release()
 
     def mark_dirty(self, turns: int) -> bool:
         """Count turns that wait for a sync; say whether they are the first to wait."""

@@ -10,15 +10,23 @@ import errno
 import os
 import stat
 import sys
+from _thread import start_new_thread
 
-from convmem.errors import StorageDenied, storage_error
+from convmem.errors import ConvmemError, StorageDenied, storage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import TypeAlias
+
+    # Bytes of a file from one place to another, or bytes as given.
+    Piece: TypeAlias = tuple[int, int] | bytes
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+
+# One large sync makes every other writer of the disk wait for it: 51 ms for 100 MiB on ext4.
+SYNC_EVERY_BYTES = 1 << 20
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 # A planted pipe would otherwise hold an open() until somebody writes to it.
@@ -236,10 +244,15 @@ def owner_of_temporary(file_name: str) -> str | None:
 def write_aside(folder: Folder, name: str, temporary: str, chunks: Iterable[bytes]) -> None:
     """Make the file *name* hold *chunks*, durably and in one step: whole or not at all."""
     fd = folder.open_file(temporary, os.O_WRONLY | os.O_CREAT)
+    waiting = 0
     try:
         try:
             for chunk in chunks:
                 write_all(fd, chunk)
+                waiting += len(chunk)
+                if waiting >= SYNC_EVERY_BYTES:
+                    sync_data(fd)
+                    waiting = 0
             # Before the rename: a power cut may otherwise leave the name on an empty file.
             sync_data(fd)
         finally:
@@ -249,6 +262,42 @@ def write_aside(folder: Folder, name: str, temporary: str, chunks: Iterable[byte
         folder.remove(temporary)
         raise
     folder.sync()
+
+
+def copy_pieces(source: int, target: int, pieces: Iterable[Piece]) -> None:
+    """Append byte spans of *source*, and lines as given, to *target*, synced by the megabyte."""
+    waiting = 0
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            write_all(target, piece)
+            waiting += len(piece)
+            continue
+        at, end = piece
+        while at < end:
+            data = os.pread(source, min(SYNC_EVERY_BYTES, end - at), at)
+            if not data:
+                raise ConvmemError("the log was cut short while it was being rewritten")
+            write_all(target, data)
+            at += len(data)
+            waiting += len(data)
+            if waiting >= SYNC_EVERY_BYTES:
+                sync_data(target)
+                waiting = 0
+
+
+def close_aside(fd: int) -> None:
+    """Close a descriptor without waiting for what the system does then.
+
+    Who is the last to close a file that a compaction has replaced waits while its blocks are
+    freed, 170 ms for a gigabyte, and with it whoever waits for the lock that it may hold.
+    """
+    if os.fstat(fd).st_nlink == 0:
+        try:
+            start_new_thread(os.close, (fd,))
+            return
+        except RuntimeError:
+            pass  # the interpreter is ending, and starts no more threads
+    os.close(fd)
 
 
 def _make_folders(path: str) -> None:

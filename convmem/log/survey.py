@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from convmem.log import codec, heal, records
+from convmem.log import codec, heal, records, summary
 from convmem.log.read import StoredTurn, turns_of
 from convmem.quantities import format_time
 from convmem.retention import KEPT, Facts, RetentionPlan, RetentionPolicy, TurnFacts, plan
@@ -40,6 +40,7 @@ class CompactionReport:
         damaged: Damaged lines; where turns went, these went to ``quarantine``.
         trash: The file with the dropped turns, inside ``.trash``; ``None`` with ``discard``.
         quarantine: The file with the damaged bytes, inside ``.quarantine``.
+        summary: The id of the turn that stands for those that went, if one was made.
     """
 
     kept: int = 0
@@ -52,6 +53,7 @@ class CompactionReport:
     damaged: int = 0
     trash: str | None = None
     quarantine: str | None = None
+    summary: str | None = None
     dry_run: bool = False
     needs_seq_floor: bool = field(default=False, repr=False)
 
@@ -70,6 +72,9 @@ class Survey:
         """Note the next turn."""
         line = stored.line
         self.offsets.append(stored.offset)
+        if summary.stands_for(line) is not None:
+            self.facts.add_summary(len(line) + 1)
+            return
         is_old = cutoff is not None and _is_older(stored, cutoff, cutoff_text)
         if may_have_tools(line):
             calls, results = tool_ids(stored.turn)
@@ -99,9 +104,15 @@ class Survey:
 
 
 def preview(
-    fd: int, end: int, size: int, policy: RetentionPolicy, now: datetime
+    fd: int,
+    end: int,
+    size: int,
+    policy: RetentionPolicy,
+    now: datetime,
+    *,
+    take_in_summaries: bool = False,
 ) -> CompactionReport:
-    """Say what ``compact`` would do. Writes nothing.
+    """Say what ``compact`` would do, but for the size of a summary. Writes nothing.
 
     *end* is where the log's last finished line ends, *size* where the file does.
     """
@@ -111,7 +122,8 @@ def preview(
         survey.add(StoredTurn(line, end), policy.cutoff(now), "")
         end = size + 1  # with the newline that it will get
     last_seq = records.last_seq(fd, min(end, size))
-    return report_on(fd, survey, plan(policy, survey.facts), end, last_seq, dry_run=True)
+    decided = plan(policy, survey.facts, take_in_summaries=take_in_summaries)
+    return report_on(fd, survey, decided, end, last_seq, dry_run=True)
 
 
 def survey_log(

@@ -6,18 +6,15 @@ Engines that many hosts share can stand in its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from convmem.log.durability import Durability
     from convmem.log.follow import Cursor, Follower
     from convmem.log.read import Filter, StoredTurn
     from convmem.log.records import OnDamage
-    from convmem.log.survey import CompactionReport
-    from convmem.retention import RetentionPolicy
+    from convmem.stores.upkeep import DirectoryUpkeep
     from convmem.stores.values import Answers, Description, Group
     from convmem.turns import Draft
 
@@ -91,21 +88,9 @@ class Store(Protocol):
     def end_cursor(self, namespace: str, continuation_id: str) -> Cursor:
         """Return the cursor behind the last turn."""
 
-    def compact(
-        self,
-        namespace: str,
-        continuation_id: str,
-        policy: RetentionPolicy,
-        *,
-        now: datetime,
-        discard: bool,
-        dry_run: bool,
-        advanced: Callable[[int], None],
-    ) -> CompactionReport:
-        """Let the turns go that *policy* lets go at *now*."""
-
-    def expect_many_compactions(self, namespace: str) -> None:
-        """Prepare for compacting many conversations of *namespace*."""
+    @property
+    def upkeep(self) -> DirectoryUpkeep:
+        """What keeps the conversations in order: compaction, trash, checks."""
 
     def path(self, namespace: str, continuation_id: str) -> str:
         """Return where the conversation is kept, as people would name it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from convmem.log import append, codec, compact, dropped, heal, known_ids, locks
+from convmem.log import append, codec, compact, dropped, heal, known_ids, locks, rewrite
 
 
 def without_healing() -> None:
@@ -48,19 +48,19 @@ def without_looking_for_the_id() -> None:
 
 def without_the_delta() -> None:
     """Put the compacted file in place without what was recorded meanwhile."""
-    real = compact._copy
+    real = rewrite.copy_pieces
 
     def copy(source, target, pieces):
         if not isinstance(pieces, list):
             real(source, target, pieces)
             time.sleep(0.003)  # as a longer log takes, so that there is a delta
 
-    compact._copy = copy
+    rewrite.copy_pieces = copy
 
 
 def without_trash() -> None:
     """Drop turns without keeping them anywhere."""
-    compact._Rewrite._fill_trash = lambda self, now: None
+    compact._Run._fill_trash = lambda self, name: None
 
 
 def without_memory_of_the_dropped() -> None:

@@ -10,7 +10,7 @@ import pytest
 from ledger import NAME, NAMESPACE, read_files
 
 from convmem import Archive, ConvmemError, Observer, RetentionPolicy
-from convmem.log import compact
+from convmem.log import rewrite
 from convmem.log.locks import SidecarLock
 
 
@@ -111,7 +111,7 @@ def test_a_log_that_is_closed_to_save_descriptors_is_not_taken_from_under_a_writ
     trip, other = archive.conversation(NAME), archive.conversation("other")
     trip.record("user", "first")
     other.record("user", "first")
-    logs = {log.name: log for log in archive._store._logs.values()}
+    logs = {log.name: log for log in archive._store._places._logs.values()}
     assert logs["other"].close_if_idle()
     is_writing, may_go_on = threading.Event(), threading.Event()
     write, close_if_idle = os.write, SidecarLock.close_if_idle
@@ -186,11 +186,11 @@ def test_a_compaction_that_failed_does_not_shorten_how_long_ids_are_remembered(
     for nth in range(3):
         chat.record("user", str(nth), id=f"t{nth}")
 
-    def fail(*arguments):
+    def fail(*arguments, **keywords):
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(compact._Rewrite, "_replace", fail)
+        patch.setattr(rewrite.Rewrite, "replace", fail)
         with pytest.raises(ConvmemError):
             chat.compact(RetentionPolicy(keep_last=1))
     chat = open_archive(remember_seconds=3600).conversation(NAME)

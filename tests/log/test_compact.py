@@ -25,8 +25,7 @@ from convmem import (
     TurnConflict,
     jsontext,
 )
-from convmem.log import codec, files, heal
-from convmem.log import compact as compact_module
+from convmem.log import codec, files, heal, rewrite
 from convmem.log.files import Folder
 from convmem.turns import draft
 
@@ -504,7 +503,7 @@ def test_a_compaction_that_fails_at_any_step_loses_nothing(archive, log, monkeyp
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", failing(os.fsync))
             patch.setattr(os, "rename", failing(os.rename))
-            for module in (compact_module, heal, files):
+            for module in (rewrite, heal, files):
                 patch.setattr(module, "write_all", failing(files.write_all))
                 patch.setattr(module, "sync_data", failing(files.sync_data))
             try:

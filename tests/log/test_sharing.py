@@ -279,7 +279,7 @@ def test_a_file_that_another_process_removed_is_begun_anew(root):
 
 def test_the_limit_of_open_files_is_looked_at(monkeypatch):
     """The pool of open logs follows what the system grants."""
-    from convmem.stores import directory
+    from convmem.stores import places
 
     monkeypatch.setattr(resource, "getrlimit", lambda which: (32, 32))
-    assert directory._descriptors_to_use() == 8
+    assert places._descriptors_to_use() == 8

@@ -1,0 +1,221 @@
+"""Rewriting a log while others write to it: a new file is filled aside, then put in its place.
+
+The new file is filled without the log's lock; the lock is held only to copy what came meanwhile
+and to rename. At every moment the name leads to one whole log, the old or the new.
+"""
+
+from __future__ import annotations
+
+import os
+
+from convmem.errors import ConvmemError, LockTimeout, storage_error
+from convmem.log import codec, dropped, heal, locks, trash
+from convmem.log.files import (
+    copy_pieces,
+    owner_of_temporary,
+    sync_data,
+    temporary_name,
+    write_all,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Self, TypeAlias
+
+    from convmem.log.append import Log
+    from convmem.log.files import Folder, Piece
+
+    # (subfolder, name) of files in the making that some dead process left.
+    Leftovers: TypeAlias = Iterable[tuple[str, str]]
+
+# What came meanwhile is copied without the lock until little enough is left to copy under it.
+_SMALL_DELTA_BYTES = 64 << 10
+_MOST_ROUNDS = 4
+
+
+class Rewrite:
+    """One rewrite of one log; at most one goes on at a time. Use it as a context manager.
+
+    Entering heals the log's end, as an append would. Leaving without ``replace`` removes the new
+    file: the log is as it was.
+
+    Attributes:
+        fd: The log's descriptor, for reading.
+        end: Where its committed part ended on entering.
+        last_seq: The highest ``seq`` given out by then.
+        bytes_after: The size of the new file, once it is in place.
+        is_replaced: Whether it is.
+
+    Raises (on entering):
+        LockTimeout: Another rewrite of this log is at work, or its lock is not to be had.
+        FileNotFoundError: There is no such log.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        timeout_seconds: float,
+        healed: Callable[[str], None],
+        leftovers: Leftovers | None = None,
+    ) -> None:
+        self.log = log
+        self.folder = log.folder
+        self.bytes_after = 0
+        self.is_replaced = False
+        self._timeout_seconds = timeout_seconds
+        self._healed = healed
+        self._leftovers = leftovers
+        self._exclusive = _exclusive(log.folder, log.name)
+        self._temporary = temporary_name(log.name)
+        self._target = -1
+
+    def __enter__(self) -> Self:
+        self._exclusive.__enter__()
+        try:
+            self.opened, self.end, self.last_seq = self.log.with_lock(
+                self._timeout_seconds, self._healed
+            )
+            try:
+                # Under both locks: healing makes such files under the one, a rewrite under
+                # the other.
+                leftovers = self._leftovers
+                if leftovers is None:
+                    leftovers = find_leftovers(self.folder).get(self.log.name, ())
+                _sweep(self.folder, leftovers)
+                self.opened.use()
+            finally:
+                self.log.unlock()
+        except BaseException:
+            self._exclusive.__exit__()
+            raise
+        self.fd = self.opened.fd
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            target, self._target = self._target, -1
+            if target >= 0:
+                os.close(target)
+                if not self.is_replaced:
+                    self.folder.remove(self._temporary)
+        finally:
+            self.opened.let_go()
+            self._exclusive.__exit__()
+
+    def copy(self, pieces: Iterable[Piece]) -> None:
+        """Append *pieces* to the new file. Any number of calls; without one it is empty."""
+        if self._target < 0:
+            self._target = self.folder.open_file(self._temporary, os.O_RDWR | os.O_CREAT)
+            os.fchmod(self._target, os.fstat(self.fd).st_mode & 0o777)
+        copy_pieces(self.fd, self._target, pieces)
+
+    def replace(self, *, seq_floor: bool = False) -> None:
+        """Copy what others appended since, and put the new file in the log's place, durably.
+
+        Args:
+            seq_floor: Write down the highest ``seq``, unless a turn came since that has a higher:
+                the new file does not hold the turn that had it.
+
+        Raises:
+            ConvmemError: The log was replaced by something else meanwhile; it stays as it is.
+        """
+        self.copy(())
+        done = self.end
+        for _ in range(_MOST_ROUNDS):
+            end, _ = self._locked_end()
+            self.log.unlock()
+            if end - done <= _SMALL_DELTA_BYTES:
+                break
+            self.copy([(done, end)])
+            done = end
+        sync_data(self._target)
+        end, seq_now = self._locked_end()
+        try:
+            self.copy([(done, end)])
+            if seq_floor and seq_now == self.last_seq:
+                write_all(self._target, codec.seq_floor_line(seq_now))
+            # Before the rename: else a power cut may leave the name on an empty file.
+            os.fsync(self._target)
+            self.bytes_after = os.fstat(self._target).st_size
+            self.folder.rename(self._temporary, f"{self.log.name}.jsonl")
+            self.is_replaced = True
+            # And the folder, while the lock is held: what is appended to the new file must not
+            # be answered while a power cut could still bring the old one back.
+            self.folder.sync()
+        finally:
+            self.log.unlock()
+
+    def _locked_end(self) -> tuple[int, int]:
+        """Take the lock and return the log's end and last ``seq``; it must be the same file."""
+        opened, end, last_seq = self.log.with_lock(self._timeout_seconds, self._healed)
+        if opened.identity != self.opened.identity:
+            self.log.unlock()
+            raise ConvmemError(
+                f"{self.log.name}.jsonl was replaced while it was being rewritten",
+                hint="nothing was changed; try again",
+            )
+        return end, last_seq
+
+
+class _exclusive:  # noqa: N801 - read as a verb: with _exclusive(...)
+    """At most one rewrite of a log at a time; the second is told so at once."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        import filelock
+
+        folder.subfolder(locks.FOLDER, is_lasting=False).close()
+        self._name = name
+        self._lock = filelock.FileLock(
+            os.path.join(folder.path, locks.FOLDER, f"{name}.lock.c"), timeout=0, mode=0o600
+        )
+
+    def __enter__(self) -> None:
+        import filelock
+
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise LockTimeout(
+                f"{self._name}.jsonl is being compacted or repaired by somebody else",
+                hint="nothing to do: the other one goes on; try again when it is done",
+            ) from None
+        except OSError as error:
+            raise storage_error(error, f"cannot lock {self._name}.jsonl for rewriting") from error
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+
+def find_leftovers(folder: Folder) -> dict[str, list[tuple[str, str]]]:
+    """Return, for each log, the (subfolder, name) of its files in the making.
+
+    Some may belong to work that goes on: remove them only while holding the locks of that log.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for inner_name in ("", trash.FOLDER, dropped.FOLDER, heal.QUARANTINE):
+        try:
+            inner = folder if not inner_name else folder.existing_subfolder(inner_name)
+        except FileNotFoundError:
+            continue
+        for entry in inner.entries():
+            owner = owner_of_temporary(entry.name)
+            if owner is not None:
+                found.setdefault(owner, []).append((inner_name, entry.name))
+        if inner is not folder:
+            inner.close()
+    return found
+
+
+def _sweep(folder: Folder, leftovers: Leftovers) -> None:
+    """Remove files in the making that died with their makers; the caller keeps live ones out."""
+    for inner_name, name in leftovers:
+        if not inner_name:
+            folder.remove(name)
+            continue
+        inner = folder.existing_subfolder(inner_name)
+        try:
+            inner.remove(name)
+        finally:
+            inner.close()
