@@ -16,12 +16,18 @@ from convmem.stores.values import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime, timedelta
     from types import TracebackType
     from typing import Any, Self
 
+    from convmem.errors import ConvmemError
+    from convmem.log.trash import TrashFile
+    from convmem.rules import Rules
+    from convmem.stores.health import Health, Limits
     from convmem.stores.protocol import Store
-    from convmem.stores.values import Answers
+    from convmem.stores.stats import Stats
+    from convmem.stores.values import Answers, ListRow
     from convmem.turns import Draft, Turn
 
 DEFAULT_NAMESPACE = "default"
@@ -64,6 +70,8 @@ class Archive:
         self._namespace = namespace
         self._durability = Durability.of(durability)
         self._observer = observer or LoggingObserver()
+        self._root: str | None = None  # where convmem.toml is, if there can be one
+        self._rules: tuple[tuple[int, ...] | None, Rules] | None = None
         self._closed = False
         if self._durability.name == "interval":
             from convmem.log.flusher import flush_on_sigterm
@@ -103,7 +111,9 @@ class Archive:
             lock_timeout_seconds=lock_timeout_seconds,
             remember_seconds=remember_seconds,
         )
-        return cls(store, namespace=namespace, durability=durability, observer=watched)
+        archive = cls(store, namespace=namespace, durability=durability, observer=watched)
+        archive._root = os.path.realpath(path)
+        return archive
 
     def __enter__(self) -> Self:
         return self
@@ -155,6 +165,57 @@ class Archive:
         for continuation_id in self._open_store().conversation_ids(place):
             yield Conversation(self, continuation_id, place, self._durability)
 
+    def overview(
+        self,
+        *,
+        namespace: str | None = None,
+        count: bool = False,
+        failed: Callable[[str, ConvmemError], None] | None = None,
+    ) -> list[ListRow]:
+        """Return what ``convmem list`` shows of a namespace, the latest activity first.
+
+        Opens only the logs that are new or were changed since the last time, and reads a few
+        kilobytes of each; to *count* turns exactly, it reads those whole.
+
+        Args:
+            namespace: Whose; the archive's own by default.
+            count: Whether each row should have its number of turns.
+            failed: Is told of each conversation that cannot be read (its id, and why), and the
+                others are returned; without it the first such error is raised.
+        """
+        place = self._namespace if namespace is None else _checked_namespace(namespace)
+        return self._open_store().overview.rows(place, count=count, failed=failed)
+
+    def stats(
+        self,
+        *,
+        namespace: str | None = None,
+        continuation_ids: Iterable[str] | None = None,
+        failed: Callable[[str, ConvmemError], None] | None = None,
+    ) -> Stats:
+        """Return figures of a namespace, or of some of its conversations: measured, not estimated.
+
+        Reads whole what was never counted or changed since; the observer is told of it as the
+        task ``reading``. *failed* is as ``overview`` has it.
+
+        Raises:
+            ConversationNotFound: One of *continuation_ids* is not there, and *failed* is not given.
+        """
+        place = self._namespace if namespace is None else _checked_namespace(namespace)
+        return self._open_store().overview.stats(
+            place, continuation_ids=continuation_ids, failed=failed
+        )
+
+    def health(self, limits: Limits | None = None) -> Health:
+        """Return how the whole archive is, judged by what is so now and not by what once was.
+
+        Writes and removes a small file; takes no lock that is in use. Waits for locks that others
+        hold, at most ``limits.lock_held_seconds``. Never raises for what is wrong with the archive.
+        """
+        from convmem.stores.health import Limits
+
+        return self._open_store().overview.health(limits or Limits())
+
     def namespaces(self) -> list[str]:
         """Return the names of all namespaces, sorted."""
         return self._open_store().namespaces()
@@ -199,6 +260,65 @@ class Archive:
             for nth, at in enumerate(places):
                 answers[at] = _one_of(outcome, nth, group.drafts[nth])
         return [answer for answer in answers if answer is not None]
+
+    def trash(self, *, namespace: str | None = None) -> list[TrashFile]:
+        """Return what is in the trash of a namespace, oldest first."""
+        place = self._namespace if namespace is None else _checked_namespace(namespace)
+        return self._open_store().upkeep.trash(place)
+
+    def purge_trash(
+        self,
+        older_than: timedelta,
+        *,
+        namespace: str | None = None,
+        dry_run: bool = False,
+        now: datetime | None = None,
+    ) -> list[TrashFile]:
+        """Remove for good what was put into the trash of a namespace before *older_than* ago.
+
+        What came from conversations on the keep-list stays. Returns what went.
+        """
+        from datetime import UTC, datetime
+
+        place = self._namespace if namespace is None else _checked_namespace(namespace)
+        moment = datetime.now(UTC) if now is None else now
+        rules = self.rules()
+        upkeep = self._open_store().upkeep
+        old = [
+            each
+            for each in upkeep.trash(place)
+            if moment - each.removed >= older_than
+            and not (each.continuation_id and rules.is_kept(place, each.continuation_id))
+        ]
+        return upkeep.purge(place, old, now=moment, dry_run=dry_run)
+
+    def rules(self) -> Rules:
+        """Return what the archive's ``convmem.toml`` says of retention, read now.
+
+        Raises:
+            UsageError: The file says something that cannot be meant.
+        """
+        from convmem.rules import Rules
+        from convmem.settings import FILE_NAME, Settings
+
+        root = self._root or ""
+        try:
+            found = os.stat(os.path.join(root, FILE_NAME))
+            stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        except OSError:
+            stamp = None  # none, or one that cannot be read: that is told by reading it
+        known = self._rules
+        if known is None or known[0] != stamp or stamp is None:
+            self._rules = known = (stamp, Rules.of(Settings.load(root, {})))
+        return known[1]
+
+    def _refuse_if_kept(self, namespace: str, continuation_id: str) -> None:
+        """Raise if the keep-list holds a conversation from which something is to go."""
+        if self._root is not None and self.rules().is_kept(namespace, continuation_id):
+            raise UsageError(
+                f"{continuation_id!r} is on the keep-list of convmem.toml: nothing removes from it",
+                hint="take it off that list first, if that is what you want",
+            )
 
     def _open_store(self) -> Store:
         if self._closed:

@@ -13,13 +13,16 @@ from convmem.log.read import Filter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from typing import Any
 
     from convmem.archive import Archive
     from convmem.log.follow import Follower
     from convmem.log.read import StoredTurn
     from convmem.log.records import Damage
+    from convmem.log.removal import Removal
+    from convmem.log.restore import Restoration
+    from convmem.log.summary import Summarizer
     from convmem.log.survey import CompactionReport
     from convmem.retention import RetentionPolicy
     from convmem.stores.protocol import Store
@@ -203,6 +206,7 @@ class Conversation:
         discard: bool = False,
         dry_run: bool = False,
         now: datetime | None = None,
+        summarize: Callable[[Iterator[Turn]], str] | None = None,
     ) -> CompactionReport:
         """Let the turns go that *policy* does not keep; return exactly what went and why.
 
@@ -211,9 +215,13 @@ class Conversation:
 
         Args:
             now: What age is measured from; the present by default.
+            summarize: Gets the turns that go, earlier summaries among them, and returns what one
+                turn says in their place. If it raises, or returns nothing, nothing is changed.
+                Does not go with *discard*.
 
         Raises:
-            ConversationNotFound, LockTimeout (another compaction is at work), StorageFull.
+            ConversationNotFound, LockTimeout (another compaction is at work), StorageFull;
+            UsageError if the keep-list of ``convmem.toml`` holds the conversation.
         """
         if policy.is_empty:
             raise UsageError(
@@ -221,6 +229,7 @@ class Conversation:
             )
         from datetime import UTC, datetime
 
+        self._archive._refuse_if_kept(self.namespace, self.continuation_id)
         observer = self._archive._observer
         task = self.continuation_id
         return self._store().upkeep.compact(
@@ -231,7 +240,124 @@ class Conversation:
             discard=discard,
             dry_run=dry_run,
             advanced=lambda amount: observer.advanced(task, amount),
+            summarize=None if summarize is None else _of_turns(summarize),
         )
+
+    def delete(
+        self, *, reason: str = "asked", dry_run: bool = False, now: datetime | None = None
+    ) -> Removal:
+        """Move the whole conversation, and its state, to the trash. Costs the same at any size.
+
+        Args:
+            reason: A word for the audit log.
+            now: When it goes, as the trash counts its age; the present by default.
+
+        Raises:
+            ConversationNotFound, LockTimeout, StorageError; UsageError if the keep-list of
+            ``convmem.toml`` holds it.
+        """
+        from datetime import UTC, datetime
+
+        self._archive._refuse_if_kept(self.namespace, self.continuation_id)
+        return self._store().upkeep.delete(
+            self.namespace,
+            self.continuation_id,
+            now=datetime.now(UTC) if now is None else now,
+            reason=reason,
+            dry_run=dry_run,
+        )
+
+    def restore(
+        self,
+        *,
+        since: datetime | None = None,
+        removed_since: datetime | None = None,
+        dry_run: bool = False,
+        now: datetime | None = None,
+    ) -> Restoration:
+        """Bring back what is in the trash of this conversation: each turn to its place, byte for
+        byte, with its ``seq``. Others may read and write meanwhile.
+
+        Reads the log and the trash whole, and holds some 70 bytes for each turn in the trash.
+
+        Args:
+            since: Only turns from this time on.
+            removed_since: Only what was removed from this time on.
+            now: When, for the audit log.
+
+        Raises:
+            ConversationNotFound: Nothing of it is in the trash.
+            LockTimeout, StorageError: The log and the trash are as they were.
+        """
+        from datetime import UTC, datetime
+
+        _filter(None, since, removed_since)
+        observer = self._archive._observer
+        task = self.continuation_id
+        return self._store().upkeep.restore(
+            self.namespace,
+            self.continuation_id,
+            since=since,
+            removed_since=removed_since,
+            now=datetime.now(UTC) if now is None else now,
+            dry_run=dry_run,
+            advanced=lambda amount: observer.advanced(task, amount),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return the state: a small JSON object beside the turns, for session ids and tokens.
+
+        It is a copy, without what has expired; empty where there is none, also where the
+        conversation is not there yet. Reads one small file and takes no lock.
+
+        Raises:
+            CorruptLog: The state is damaged; ``clear_state`` sets it aside.
+        """
+        from datetime import UTC, datetime
+
+        now = datetime.now(UTC)
+        return self._store().state(self.namespace, self.continuation_id, now=now)
+
+    def update_state(
+        self, changes: Mapping[str, Any], *, ttl: timedelta | float | None = None
+    ) -> dict[str, Any]:
+        """Merge *changes* into the state, key by key, and return the state as it is stored then.
+
+        Durable when it returns, whatever the archive's durability. Any number of threads and
+        processes may update at once; appends neither wait for it nor it for them.
+
+        Args:
+            changes: JSON values by key; ``None`` removes the key. A value is replaced as a whole.
+            ttl: When these keys expire, as a ``timedelta`` or seconds from now; 0 or less: at
+                once. ``None``: never, also where they had a time before.
+
+        Raises:
+            UsageError: A key or a value cannot be stored exactly, a key begins with ``_``, or the
+                state would take more than 1 MiB; nothing was changed.
+            CorruptLog: The state is damaged; nothing was changed.
+            LockTimeout, StorageFull, StorageError: Nothing was changed.
+            DurabilityUnknown: It was, but a power cut may undo it.
+        """
+        from datetime import UTC, datetime
+
+        from convmem.log import state
+
+        now = datetime.now(UTC)
+        return self._store().update_state(
+            self.namespace,
+            self.continuation_id,
+            state.checked(changes),
+            until=state.expiry(ttl, now),
+            now=now,
+        )
+
+    def clear_state(self) -> bool:
+        """Remove the state; say whether there was one. Damaged bytes go to the quarantine.
+
+        Raises:
+            LockTimeout, StorageError: Try again.
+        """
+        return self._store().clear_state(self.namespace, self.continuation_id)
 
     @property
     def path(self) -> str:
@@ -394,6 +520,17 @@ class _Counter:
     def damaged(self, damage: Damage) -> None:
         self.count += 1
         self._tell(damage)
+
+
+def _of_turns(summarize: Callable[[Iterator[Turn]], str]) -> Summarizer:
+    """Let a function of turns read stored lines."""
+    from convmem.log import codec
+
+    def of_lines(lines: Iterator[bytes]) -> str:
+        turns = (codec.parse(line) for line in lines)
+        return summarize(turn for turn in turns if turn is not None)
+
+    return of_lines
 
 
 def _filter(roles: Iterable[str] | None, since: datetime | None, until: datetime | None) -> Filter:

@@ -20,6 +20,9 @@ class Observer:
     def healed(self, continuation_id: str, quarantined: str) -> None:
         """The tail that a crash had torn was set aside in the file *quarantined*."""
 
+    def set_aside(self, continuation_id: str, quarantined: str) -> None:
+        """A damaged state was removed, and its bytes set aside in the file *quarantined*."""
+
     def started(self, task: str, total: int) -> None:
         """A long task begins; *total* is in bytes."""
 
@@ -46,6 +49,10 @@ class LoggingObserver(Observer):
     def healed(self, continuation_id: str, quarantined: str) -> None:
         """Warn: a crash had torn the log."""
         _warn("%s: torn tail set aside in %s", continuation_id, quarantined)
+
+    def set_aside(self, continuation_id: str, quarantined: str) -> None:
+        """Warn: a damaged state is gone from its place."""
+        _warn("%s: damaged state set aside in %s", continuation_id, quarantined)
 
 
 def _warn(text: str, *values: object) -> None:

@@ -206,7 +206,7 @@ def draft(
     made.meta = None if meta is None else _checked_meta(meta)
     made.ts = _checked_time(ts)
     made.ts_text = None if made.ts is None else format_time(made.ts)
-    made.content = content if isinstance(content, str) else _json_copy(content, "content")
+    made.content = content if isinstance(content, str) else json_copy(content, "content")
     made.extra = _checked_extra(extra) if extra else {}
     made.head = b'{"id":' + _encoded(made.id, "id")
     parts = [b'"role":', _encoded(made.role, "role"), b',"content":']
@@ -294,7 +294,7 @@ def _checked_id(turn_id: Any) -> str:
 def _checked_meta(meta: Any) -> dict[str, Any]:
     if not hasattr(meta, "items"):
         raise InvalidTurn(f"meta must be a JSON object, not {_kind(meta)}")
-    copied: dict[str, Any] = _json_copy(dict(meta.items()), "meta")
+    copied: dict[str, Any] = json_copy(dict(meta.items()), "meta")
     return copied
 
 
@@ -327,11 +327,11 @@ def _checked_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
             )
         if key in _FIELDS or key in _OUTPUT_FIELDS:
             raise InvalidTurn(f"key {key!r} is convmem's own and cannot be an extra key")
-    copied: dict[str, Any] = _json_copy(dict(extra), "turn")
+    copied: dict[str, Any] = json_copy(dict(extra), "turn")
     return copied
 
 
-def _json_copy(value: Any, where: str) -> Any:
+def json_copy(value: Any, where: str) -> Any:
     """Return a copy of *value* that holds JSON types only, so that nothing is turned silently.
 
     Encoders are lenient in ways that lose content: NaN becomes null, a number as a key becomes
@@ -347,10 +347,10 @@ def _json_copy(value: Any, where: str) -> Any:
         return value
     try:
         if isinstance(value, list | tuple):
-            return [_json_copy(item, f"{where}[{at}]") for at, item in enumerate(value)]
+            return [json_copy(item, f"{where}[{at}]") for at, item in enumerate(value)]
         if isinstance(value, dict):
             return {
-                _text_key(key, where): _json_copy(value[key], f"{where}.{key}") for key in value
+                _text_key(key, where): json_copy(value[key], f"{where}.{key}") for key in value
             }
     except RecursionError:
         raise InvalidTurn(f"{where[:40]}…: nested too deeply") from None

@@ -39,6 +39,7 @@ FLOORS = {
     "turns": 2,
     "thresholds": 2,
     "settings": 2,
+    "table_reader": 2,
     "context": 3,
     "rules": 3,
     "archive_plan": 3,
@@ -211,6 +212,8 @@ ENDS = {
     "compact": {0, 2, 3, 4, 6, 7},
     "list": {0, 2, 4, 7},
     "path": {0, 2, 3, 4},
+    "state": {0, 1, 2, 3, 4, 5, 6},
+    "config": {0, 2, 4},
 }
 MEANINGS = {
     0: "done|recorded",

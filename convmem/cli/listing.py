@@ -5,24 +5,40 @@ from __future__ import annotations
 import os
 
 from convmem import jsontext
+from convmem.cli import values
+from convmem.cli.output.bar import Bar
 from convmem.cli.output.messages import Messages, stdout_is_terminal, write_bytes
 from convmem.cli.places import namespace_in, open_archive, root_of
-from convmem.errors import ConversationNotFound, ConvmemError
 from convmem.progress import Observer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from convmem.archive import Archive
     from convmem.cli.spec import Context
-    from convmem.stores.values import Description
+    from convmem.errors import ConvmemError
 
 
-def run(context: Context, *, long: bool, all_namespaces: bool, print0: bool, json: bool) -> int:
+def run(
+    context: Context,
+    *,
+    long: bool,
+    newest: str | None,
+    all_namespaces: bool,
+    print0: bool,
+    json: bool,
+) -> int:
     """Print the conversations, the latest first."""
     jsontext.expect_few_calls()
+    most = values.count("--newest", newest)
     messages = Messages(as_json=json)
-    with open_archive(context, observer=Observer()) as archive:
-        found, failed = _describe_all(archive, all_namespaces, long, messages)
+    failures = Failures(messages)
+    with open_archive(context, observer=Reading(), messages=messages) as archive:
+        found = []
+        for namespace in archive.namespaces() if all_namespaces else [None]:
+            found += archive.overview(namespace=namespace, count=long, failed=failures.tell)
+    if all_namespaces:  # each has its own order; together they need one
+        found.sort(key=lambda row: (row.continuation_id, row.namespace))
+        found.sort(key=lambda row: row.last_text, reverse=True)
+    found = found[:most]
     if json:
         from convmem.cli.output.machine import write_object
 
@@ -37,14 +53,14 @@ def run(context: Context, *, long: bool, all_namespaces: bool, print0: bool, jso
         from convmem.cli.output import human
 
         human.print_list(found, with_namespace=all_namespaces, with_turns=long)
-    return 7 if failed else 0
+    return 7 if failures.count else 0
 
 
 def path(context: Context, *, continuation_id: str | None) -> int:
     """Print where the archive is, or the log of one conversation."""
     where = os.path.realpath(os.path.expanduser(root_of(context)))
     if continuation_id is not None:
-        with open_archive(context) as archive:
+        with open_archive(context, messages=Messages(as_json=False)) as archive:
             chat = archive.conversation(continuation_id)
             chat.describe()
             where = chat.path
@@ -67,25 +83,36 @@ def complete_roles(incomplete: str) -> list[str]:
     return [role for role in ("user", "assistant", "system", "tool") if role.startswith(incomplete)]
 
 
-def _describe_all(
-    archive: Archive, all_namespaces: bool, count: bool, messages: Messages
-) -> tuple[list[Description], int]:
-    """Return the conversations, latest first, and how many could not be read."""
-    found = []
-    failed = 0
-    for namespace in archive.namespaces() if all_namespaces else [None]:
-        for chat in archive.conversations(namespace=namespace):
-            try:
-                found.append(chat.describe(count=count))
-            except ConversationNotFound:
-                continue  # removed while we looked
-            except ConvmemError as error:
-                failed += 1
-                messages.error(error, where=f"{chat.continuation_id}: ")
-    found.sort(key=lambda each: each.continuation_id)
-    found.sort(key=_activity, reverse=True)
-    return found, failed
+class Reading(Observer):
+    """Draws a bar while logs are read that are not known yet."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+
+    def started(self, task: str, total: int) -> None:
+        """Begin a bar."""
+        self._bar = Bar(task, total)
+
+    def advanced(self, task: str, amount: int) -> None:
+        """Let it grow."""
+        if self._bar is not None:
+            self._bar.advance(amount)
+
+    def finished(self, task: str) -> None:
+        """Take it away."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
 
 
-def _activity(each: Description) -> float:
-    return float("-inf") if each.last_ts is None else each.last_ts.timestamp()
+class Failures:
+    """Names the conversations that could not be read, and counts them."""
+
+    def __init__(self, messages: Messages) -> None:
+        self.count = 0
+        self._messages = messages
+
+    def tell(self, continuation_id: str, error: ConvmemError) -> None:
+        """Name one."""
+        self.count += 1
+        self._messages.error(error, where=f"{continuation_id}: ")

@@ -1,32 +1,77 @@
-"""Which archive and namespace a command works in: flag, then environment, then default."""
+"""Which archive, namespace and settings a command works with: flag, environment, file, default."""
 
 from __future__ import annotations
 
 import os
 
 from convmem.archive import DEFAULT_NAMESPACE, Archive, default_root
+from convmem.log.durability import Durability
+from convmem.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from convmem.cli.output.messages import Messages
     from convmem.cli.spec import Context
-    from convmem.log.durability import Durability
     from convmem.progress import Observer
 
 
 def open_archive(
     context: Context,
     *,
-    durability: Durability | str = "always",
+    durability: str | None = None,
     observer: Observer | None = None,
+    messages: Messages | None = None,
+    settings: Settings | None = None,
 ) -> Archive:
-    """Open the archive that *context* names. Touches no disk."""
+    """Open the archive that *context* names, under its settings. Reads ``convmem.toml`` at most.
+
+    Args:
+        context: Where, and the environment.
+        durability: What a flag said; else the settings say it.
+        observer: As ``Archive.open`` has it.
+        messages: As ``settings_of`` has it.
+        settings: What ``settings_of`` returned, where the verb has asked before.
+    """
+    if settings is None:
+        settings = settings_of(context, messages)
     return Archive.open(
         root_of(context),
         namespace=namespace_of(context),
-        durability=durability,
+        durability=_durability(durability or settings.word("sync"), settings),
+        lock_timeout_seconds=settings.seconds("lock_timeout"),
+        remember_seconds=settings.seconds("remember"),
         observer=observer,
+    )
+
+
+def settings_of(context: Context, messages: Messages | None = None) -> Settings:
+    """Return the settings of the archive that *context* names.
+
+    With *messages* a setting that is wrong is warned of there and does not count: so that a slip
+    of the pen loses no turn and hides none. A verb that removes anything goes without.
+
+    Raises:
+        UsageError: Without *messages*: something in the file or the environment is wrong.
+        StorageError: Without *messages*: the file cannot be read.
+    """
+    root = os.path.expanduser(root_of(context))
+    if messages is None:
+        return Settings.load(root, context.env)
+    warn = messages.warn
+    return Settings.load(
+        root,
+        context.env,
+        on_problem=lambda error: warn("settings", f"{error}; going on without it", error.hint),
+    )
+
+
+def _durability(name: str, settings: Settings) -> Durability:
+    if name != "interval":
+        return Durability.of(name)
+    return Durability.interval(
+        turns=settings.number("interval_turns"), seconds=settings.seconds("interval_time")
     )
 
 

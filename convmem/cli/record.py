@@ -60,7 +60,7 @@ def run(
     if not jsonl:
         jsontext.expect_few_calls()
     watch = Healing(messages)
-    with open_archive(context, durability=sync or "always", observer=watch) as archive:
+    with open_archive(context, durability=sync, observer=watch, messages=messages) as archive:
         if jsonl:
             stream = _Stream(archive, continuation_id, messages, passing, json)
             return stream.record(show_progress=not quiet)

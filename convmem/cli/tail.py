@@ -47,18 +47,20 @@ def run(
     since: str | None,
     until: str | None,
     cursor_file: str | None,
+    plain: bool,
     quiet: bool,
     json: bool,
 ) -> int:
     """Print the newest turns, then with *follow* those that come."""
     jsontext.expect_few_calls()
+    _one_form(plain, json)
     count, first_seq = _lines(lines)
     wanted = _filter(role, since, until)
     messages = Messages(as_json=json, quiet=quiet)
     watch = _Watch(SkippedDamage(messages, continuation_id))
-    with open_archive(context, observer=watch) as archive:
+    with open_archive(context, observer=watch, messages=messages) as archive:
         chat = archive.conversation(continuation_id)
-        writer = _writer(continuation_id, json)
+        writer = _writer(context, continuation_id, plain, json)
         cursor = None if cursor_file is None else _load_cursor(cursor_file)
         if cursor_file is None and not follow:
             _print_once(chat, writer, wanted, count, first_seq)
@@ -84,21 +86,28 @@ def show(
     role: list[str],
     since: str | None,
     until: str | None,
+    plain: bool,
+    no_pager: bool,
     quiet: bool,
     json: bool,
 ) -> int:
-    """Print the whole conversation."""
+    """Print the whole conversation: to people through a pager, with its Markdown laid out."""
+    _one_form(plain, json)
     wanted = _filter(role, since, until)
-    skipped = SkippedDamage(Messages(as_json=json, quiet=quiet), continuation_id)
-    with open_archive(context) as archive:
+    messages = Messages(as_json=json, quiet=quiet)
+    skipped = SkippedDamage(messages, continuation_id)
+    with open_archive(context, messages=messages) as archive:
         chat = archive.conversation(continuation_id)
         found = chat.stored_turns(
             roles=wanted.roles, since=wanted.since, until=wanted.until, damaged=skipped.damaged
         )
-        writer = _writer(continuation_id, json)
-        for stored in found:
-            writer.write(stored)
-        writer.flush()
+        if plain or json or not stdout_is_terminal():
+            _write_all(found, _writer(context, continuation_id, plain, json))
+        else:
+            from convmem.cli.output import human
+
+            with human.pager(context.env, messages, is_wanted=not no_pager) as pager:
+                _write_all(found, human.markdown_writer(context.env, pager))
     skipped.tell()
     return 0
 
@@ -233,11 +242,25 @@ def _filter(roles: list[str], since: str | None, until: str | None) -> Filter:
     )
 
 
-def _writer(continuation_id: str, as_json: bool) -> TurnWriter:
-    if not as_json and stdout_is_terminal():
+def _one_form(plain: bool, as_json: bool) -> None:
+    if plain and as_json:
+        raise UsageError("--plain and --json are two forms of the same", hint="choose one of them")
+
+
+def _write_all(found: Iterable[StoredTurn], writer: TurnWriter) -> None:
+    for stored in found:
+        writer.write(stored)
+    writer.flush()
+
+
+def _writer(context: Context, continuation_id: str, plain: bool, as_json: bool) -> TurnWriter:
+    for_people = not as_json and stdout_is_terminal()
+    if plain or for_people:
         from convmem.cli.output import human
 
-        return human.TurnWriter()
+        if plain:
+            return human.plain_writer(make_safe=for_people)
+        return human.turn_writer(context.env)
     from convmem.cli.output import machine
 
     return machine.TurnWriter(continuation_id)

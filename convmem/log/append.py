@@ -18,7 +18,7 @@ from convmem.errors import (
     TurnConflict,
     storage_error,
 )
-from convmem.log import codec, dropped, heal, known_ids, records, trash
+from convmem.log import codec, deleted, dropped, heal, known_ids, records, trash
 from convmem.log.durability import OpenLog
 from convmem.log.files import write_all
 from convmem.log.known_ids import KnownIds
@@ -118,6 +118,18 @@ class Log:
             self._forget()
             if isinstance(error, OSError):
                 raise storage_error(error, f"cannot append to {self._where()}") from error
+            raise
+        finally:
+            self._lock.release()
+
+    def make(self, timeout_seconds: float, healed: Callable[[str], None]) -> None:
+        """Make the log, without a turn, if it is not there."""
+        self._acquire(timeout_seconds)
+        try:
+            self._current(healed, create=True)
+            self._is_new = False
+        except BaseException:
+            self._forget()
             raise
         finally:
             self._lock.release()
@@ -302,6 +314,8 @@ class Log:
             self._known.forget()
         if size == 0:
             self._committed = 0
+            # One of that name may have been deleted: its numbers are not given out again.
+            self._last_seq = max(self._last_seq, deleted.last_seq(self.folder, self.name))
             return
         end_found, kept = heal.heal(self.folder, self.name, log.fd, size)
         self._committed = end_found.committed

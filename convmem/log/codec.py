@@ -151,6 +151,11 @@ def text_of(encoded: bytes) -> str:
     return str(jsontext.loads(encoded) if b"\\" in encoded else str(encoded[1:-1], "utf-8"))
 
 
+def json_of(text: str) -> bytes:
+    """Return the JSON string that we write for *text*: what ``text_of`` undoes."""
+    return jsontext.dumps(text)
+
+
 def substance_crc(line: bytes) -> int | None:
     """Return the CRC-32 of what a sealed line says from its role on, without marks."""
     found = _HEAD.match(line)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from convmem.log.files import Piece
     from convmem.log.rewrite import Leftovers
     from convmem.log.summary import Summarizer
+    from convmem.log.survey import Preview
 
 
 def compact(
@@ -39,8 +40,12 @@ def compact(
     advanced: Callable[[int], None],
     summarize: Summarizer | None = None,
     going: Callable[[CompactionReport], None] | None = None,
+    looked: Preview | None = None,
 ) -> CompactionReport:
     """Rewrite the log without the turns that *policy* lets go at *now*.
+
+    *looked* is what a first look without the lock has found: the log is not read once more unless
+    it was changed since by something else than appending.
 
     Needs room for the kept turns, and for the dropped ones unless *discard*. *leftovers* are this
     log's part of ``find_leftovers``, for callers that compact many; ``None`` looks for them. With
@@ -61,7 +66,11 @@ def compact(
         with Rewrite(
             log, timeout_seconds=timeout_seconds, healed=healed, leftovers=leftovers
         ) as rewrite:
-            survey = survey_log(rewrite.fd, rewrite.end, policy, now, advanced)
+            survey = None if looked is None else looked.survey_of(rewrite.fd, rewrite.end)
+            if looked is not None and survey is not None:
+                rewrite.end = looked.end  # what came since is copied with what comes meanwhile
+            else:
+                survey = survey_log(rewrite.fd, rewrite.end, policy, now, advanced)
             decided = plan(policy, survey.facts, take_in_summaries=summarize is not None)
             report = report_on(
                 rewrite.fd, survey, decided, rewrite.end, rewrite.last_seq, dry_run=False

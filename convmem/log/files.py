@@ -173,6 +173,10 @@ class Folder:
         """Put the file *source* in the place of *target*, in one step for every observer."""
         os.rename(source, target, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
+    def take(self, other: Folder, source: str, target: str) -> None:
+        """Move the file *source* of another folder here, as *target*, in one step."""
+        os.rename(source, target, src_dir_fd=other.fd, dst_dir_fd=self.fd)
+
     def remove(self, name: str) -> None:
         """Remove the file *name*; not being there is fine."""
         try:

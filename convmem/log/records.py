@@ -66,6 +66,11 @@ def backward(fd: int, end: int, damaged: OnDamage, *, start: int = 0) -> Iterato
     return _committed(lines.backward(fd, end, start=start), damaged, backwards=True)
 
 
+def of_lines(found: Iterable[lines.Line], damaged: OnDamage) -> Iterator[Record]:
+    """Yield the committed records among *found*: lines in order, as they would stand in a log."""
+    return _committed(found, damaged, backwards=False)
+
+
 def _committed(
     found: Iterable[lines.Line], damaged: OnDamage, *, backwards: bool
 ) -> Iterator[Record]:

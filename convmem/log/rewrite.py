@@ -37,7 +37,7 @@ _MOST_ROUNDS = 4
 class Rewrite:
     """One rewrite of one log; at most one goes on at a time. Use it as a context manager.
 
-    Entering heals the log's end, as an append would. Leaving without ``replace`` removes the new
+    Entering calls *prepare* and heals the log's end, as an append would. Leaving without ``replace`` removes the new
     file: the log is as it was.
 
     Attributes:
@@ -59,6 +59,7 @@ class Rewrite:
         timeout_seconds: float,
         healed: Callable[[str], None],
         leftovers: Leftovers | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.log = log
         self.folder = log.folder
@@ -67,6 +68,7 @@ class Rewrite:
         self._timeout_seconds = timeout_seconds
         self._healed = healed
         self._leftovers = leftovers
+        self._prepare = prepare
         self._exclusive = _exclusive(log.folder, log.name)
         self._temporary = temporary_name(log.name)
         self._target = -1
@@ -74,6 +76,8 @@ class Rewrite:
     def __enter__(self) -> Self:
         self._exclusive.__enter__()
         try:
+            if self._prepare is not None:
+                self._prepare()
             self.opened, self.end, self.last_seq = self.log.with_lock(
                 self._timeout_seconds, self._healed
             )

@@ -20,8 +20,11 @@ from convmem.tools import may_have_tools, tool_ids
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from convmem.log.records import Damage
+
+    Looks: TypeAlias = tuple[int, int, int, int]
 
 _BLOCK = 1 << 20
 _MOST_RANGES = 1000
@@ -99,31 +102,72 @@ class Survey:
         """Return the line of turn *at*, without its newline."""
         return os.pread(fd, self.facts.sizes[at] - 1, self.offsets[at])
 
+    @property
+    def end(self) -> int:
+        """Where the last turn ends."""
+        return self.offsets[-1] + self.facts.sizes[-1] if self.offsets else 0
+
     def damaged(self, damage: Damage) -> None:
         self.damage.extend((damage.offset, damage.offset + damage.length + 1))
+
+
+class Preview:
+    """What would go of a log as it stands, found without a lock and without writing.
+
+    Attributes:
+        report: What ``compact`` would do, but for the size of a summary.
+        end: Up to where it was read.
+    """
+
+    __slots__ = ("_last_bytes", "_seen", "_survey", "end", "report")
+
+    def __init__(self, fd: int, end: int, seen: Looks) -> None:
+        self.end = end
+        self._seen = seen
+        self._last_bytes = _last_bytes(fd, end)
+        self._survey = Survey()
+        self.report = CompactionReport()
+
+    def survey_of(self, fd: int, end: int) -> Survey | None:
+        """Return where the turns are up to ``self.end``, if that holds for the log *fd* still.
+
+        *end* is where its committed part ends now. Turns that came since change nothing; what is
+        behind the last turn that was seen may have been half a batch, and is looked at again.
+        """
+        now = _looks_of(fd)
+        if end == self.end and now == self._seen:
+            return self._survey
+        is_same = now[:2] == self._seen[:2] and _last_bytes(fd, self.end) == self._last_bytes
+        is_same = is_same and now[2] > self._seen[2] and self._survey.end == self.end <= end
+        return self._survey if is_same else None
 
 
 def preview(
     fd: int,
     end: int,
-    size: int,
     policy: RetentionPolicy,
     now: datetime,
+    advanced: Callable[[int], None],
     *,
+    dry_run: bool,
     take_in_summaries: bool = False,
-) -> CompactionReport:
-    """Say what ``compact`` would do, but for the size of a summary. Writes nothing.
-
-    *end* is where the log's last finished line ends, *size* where the file does.
-    """
-    survey = survey_log(fd, end, policy, now, _ignore)
+) -> Preview:
+    """Look what would go. *end* is where the last finished line ends."""
+    seen = _looks_of(fd)
+    looked = Preview(fd, end, seen)
+    looked._survey = survey = survey_log(fd, end, policy, now, advanced)
+    size = seen[2]
     if heal.is_unterminated_turn(fd, end, size):
         line = os.pread(fd, size - end, end)
         survey.add(StoredTurn(line, end), policy.cutoff(now), "")
         end = size + 1  # with the newline that it will get
     last_seq = records.last_seq(fd, min(end, size))
     decided = plan(policy, survey.facts, take_in_summaries=take_in_summaries)
-    return report_on(fd, survey, decided, end, last_seq, dry_run=True)
+    looked.report = report_on(fd, survey, decided, end, last_seq, dry_run=dry_run)
+    if not decided.dropped:
+        # It stays without the newline that it lacks.
+        looked.report.bytes_before = looked.report.bytes_after = min(end, size)
+    return looked
 
 
 def survey_log(
@@ -221,5 +265,11 @@ def report_on(
     return report
 
 
-def _ignore(amount: int) -> None:
-    """Nobody watches."""
+def _looks_of(fd: int) -> Looks:
+    """Return what changes with a log: device, inode, size, and when it was last written to."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _last_bytes(fd: int, end: int) -> bytes:
+    return os.pread(fd, min(end, 64), max(0, end - 64))

@@ -1,7 +1,7 @@
 """The trash of a namespace: what left a log, line by line, until it is purged.
 
-One file for each removal, ``.trash/<name>.<time>.<random>.jsonl``, with the lines as they stood;
-``….state.json`` beside it where a whole conversation went that had a state.
+One file for each removal, ``.trash/<name>.<time>.<random>.jsonl``, with the lines as they stood.
+``….log`` is a log that went as a whole, damage and all, and ``….state`` the state beside it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".trash"
 TURNS = "jsonl"
+LOG = "log"
 STATE = "state"
 
 _NO_MARKS = {ord(mark): None for mark in "-:."}
@@ -35,11 +36,12 @@ class TrashFile:
         file_name: Its name inside ``.trash``.
         name: The log that it came from.
         removed: When.
-        kind: ``TURNS`` or ``STATE``.
+        kind: ``TURNS``, ``LOG`` or ``STATE``.
         bytes: Its size.
+        continuation_id: The id that the log's name stands for, where it is known.
     """
 
-    __slots__ = ("bytes", "file_name", "kind", "name", "removed")
+    __slots__ = ("bytes", "continuation_id", "file_name", "kind", "name", "removed")
 
     def __init__(self, file_name: str, name: str, removed: datetime, kind: str, size: int) -> None:
         self.file_name = file_name
@@ -47,11 +49,17 @@ class TrashFile:
         self.removed = removed
         self.kind = kind
         self.bytes = size
+        self.continuation_id: str | None = None
 
 
 def new_file(name: str, now: datetime, kind: str = TURNS) -> str:
     """Return a name for what leaves the log *name* at *now*; names sort by time."""
     return f"{name}.{format_time(now).translate(_NO_MARKS)}.{os.urandom(4).hex()}.{kind}"
+
+
+def beside(file_name: str, kind: str) -> str:
+    """Return the name of the file of another *kind* that went together with *file_name*."""
+    return f"{file_name.rpartition('.')[0]}.{kind}"
 
 
 def fill(
@@ -105,7 +113,7 @@ def files(folder: Folder, name: str | None = None) -> list[TrashFile]:
 def _read_names(inner: Folder) -> Iterator[TrashFile]:
     for entry in inner.entries():
         parts = entry.name.rsplit(".", 3)
-        if len(parts) != 4 or parts[3] not in (TURNS, STATE) or parts[0].startswith("."):
+        if len(parts) != 4 or parts[3] not in (TURNS, LOG, STATE) or parts[0].startswith("."):
             continue
         try:
             removed = datetime.strptime(parts[1], _STAMP).replace(tzinfo=UTC)
@@ -120,7 +128,7 @@ def find(folder: Folder, name: str, turn_id: str) -> Found | None:
     inner: Folder | None = None
     try:
         for each in files(folder, name):
-            if each.kind != TURNS:
+            if each.kind == STATE:
                 continue
             inner = inner or folder.existing_subfolder(FOLDER)
             fd = inner.open_file(each.file_name, os.O_RDONLY)

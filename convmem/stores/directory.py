@@ -9,23 +9,28 @@ import errno
 import os
 
 from convmem import ids
-from convmem.errors import DurabilityUnknown, StorageError
+from convmem.errors import DurabilityUnknown, StorageError, storage_error
 from convmem.log import read
 from convmem.log.append import FolderGone
 from convmem.log.files import Folder
 from convmem.log.follow import Cursor, Follower, end_cursor, place_of
+from convmem.stores import long_ids
 from convmem.stores.places import Places
 from convmem.stores.values import Description
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+    from typing import Any
 
     from convmem.log.append import Written
     from convmem.log.durability import Durability
     from convmem.log.read import Filter, StoredTurn
     from convmem.log.records import Damage, OnDamage
+    from convmem.log.state import State
     from convmem.progress import Observer
+    from convmem.stores.overview import Overview
     from convmem.stores.upkeep import DirectoryUpkeep
     from convmem.stores.values import Answers, Group
     from convmem.turns import Draft
@@ -48,6 +53,7 @@ class DirectoryStore:
         self._remember_seconds = remember_seconds
         self._waits = False  # something may wait for the flusher
         self._upkeep: DirectoryUpkeep | None = None
+        self._overview: Overview | None = None
 
     @property
     def upkeep(self) -> DirectoryUpkeep:
@@ -62,6 +68,15 @@ class DirectoryStore:
                 remember_seconds=self._remember_seconds,
             )
         return self._upkeep
+
+    @property
+    def overview(self) -> Overview:
+        """See ``Store.overview``."""
+        if self._overview is None:
+            from convmem.stores.overview import Overview
+
+            self._overview = Overview(self._places, observer=self._observer)
+        return self._overview
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -170,6 +185,58 @@ class DirectoryStore:
             self.flush()
         finally:
             self._places.close()
+
+    # --- state ---------------------------------------------------------------------------------
+
+    def state(self, namespace: str, continuation_id: str, *, now: datetime) -> dict[str, Any]:
+        """See ``Store.state``."""
+        state = self._state(namespace, continuation_id, create=False)
+        return {} if state is None else state.read(now=now)
+
+    def update_state(
+        self,
+        namespace: str,
+        continuation_id: str,
+        changes: Mapping[str, Any],
+        *,
+        until: datetime | None,
+        now: datetime,
+    ) -> dict[str, Any]:
+        """See ``Store.update_state``. Makes no folder where there is nothing to keep in it."""
+        create = any(value is not None for value in changes.values())
+        state = self._state(namespace, continuation_id, create=create)
+        if state is None:
+            return {}
+        return state.update(
+            changes,
+            until=until,
+            now=now,
+            timeout_seconds=self._lock_timeout_seconds,
+        )
+
+    def clear_state(self, namespace: str, continuation_id: str) -> bool:
+        """See ``Store.clear_state``."""
+        state = self._state(namespace, continuation_id, create=False)
+        return state is not None and state.clear(
+            timeout_seconds=self._lock_timeout_seconds,
+            set_aside=lambda kept: self._observer.set_aside(continuation_id, kept),
+        )
+
+    def _state(self, namespace: str, continuation_id: str, *, create: bool) -> State | None:
+        """Return the conversation's state; ``None`` where there can be none, unless *create*."""
+        from convmem.log.state import State
+
+        name = ids.encode_name(continuation_id)
+        try:
+            folder = self._places.folder(namespace, create=create)
+            if ids.is_hashed(name):
+                (long_ids.keep if create else long_ids.check)(folder, name, continuation_id)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not create:
+                return None
+            where = self._places.namespace_path(namespace)
+            raise storage_error(error, f"cannot open {where}") from error
+        return State(folder, name)
 
     # --- reading -------------------------------------------------------------------------------
 

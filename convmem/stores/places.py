@@ -220,6 +220,14 @@ class Places:
             hint="see what there is with: convmem list",
         )
 
+    def not_in_trash(self, namespace: str, continuation_id: str) -> ConversationNotFound:
+        """Return the error that says there is nothing of it in the trash."""
+        within = "" if namespace == "default" else f" in namespace {namespace!r}"
+        return ConversationNotFound(
+            f"nothing of conversation {continuation_id!r}{within} is in the trash",
+            hint="see what is there with: convmem trash list",
+        )
+
     def _after_fork(self) -> None:
         """In a forked child: let go of all that is shared with the parent, and begin anew.
 

@@ -6,14 +6,16 @@ Engines that many hosts share can stand in its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from convmem.log.durability import Durability
     from convmem.log.follow import Cursor, Follower
     from convmem.log.read import Filter, StoredTurn
     from convmem.log.records import OnDamage
+    from convmem.stores.overview import Overview
     from convmem.stores.upkeep import DirectoryUpkeep
     from convmem.stores.values import Answers, Description, Group
     from convmem.turns import Draft
@@ -88,9 +90,30 @@ class Store(Protocol):
     def end_cursor(self, namespace: str, continuation_id: str) -> Cursor:
         """Return the cursor behind the last turn."""
 
+    def state(self, namespace: str, continuation_id: str, *, now: datetime) -> dict[str, Any]:
+        """Return the state of a conversation, empty where there is none, there or not."""
+
+    def update_state(
+        self,
+        namespace: str,
+        continuation_id: str,
+        changes: Mapping[str, Any],
+        *,
+        until: datetime | None,
+        now: datetime,
+    ) -> dict[str, Any]:
+        """Merge *changes*, which expire at *until*, into the state durably; return it as it is."""
+
+    def clear_state(self, namespace: str, continuation_id: str) -> bool:
+        """Remove the state; say whether there was one. Damaged bytes are set aside."""
+
     @property
     def upkeep(self) -> DirectoryUpkeep:
         """What keeps the conversations in order: compaction, trash, checks."""
+
+    @property
+    def overview(self) -> Overview:
+        """What looks at all conversations at once: the list, figures, health."""
 
     def path(self, namespace: str, continuation_id: str) -> str:
         """Return where the conversation is kept, as people would name it."""

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from convmem.errors import TurnConflict
+    from convmem.stores.facts_index import Facts
     from convmem.turns import Draft, Turn
 
     # For each draft: its turn, or the conflict that kept it out.
@@ -79,3 +80,75 @@ class Description:
         if self.turns is not None:
             shown["turns"] = self.turns
         return shown
+
+
+class ListRow:
+    """What a list of conversations shows of one.
+
+    Attributes:
+        bytes: The size of its file.
+        last_seq: The highest ``seq`` that was given out, 0 for none.
+        title: How its first user turn begins, else its first turn; at most 60 characters.
+        turns: How many there are, where that was asked for and is known.
+        is_compressed: Whether the file is a compressed one.
+        last_text: The time of its last turn as text that sorts, empty with none.
+    """
+
+    __slots__ = (
+        "_first_text",
+        "bytes",
+        "continuation_id",
+        "has_turns",
+        "is_compressed",
+        "last_seq",
+        "last_text",
+        "namespace",
+        "title",
+        "turns",
+    )
+
+    def __init__(
+        self, namespace: str, continuation_id: str, facts: Facts, *, with_turns: bool
+    ) -> None:
+        self.namespace = namespace
+        self.continuation_id = continuation_id
+        self.bytes = facts.bytes
+        self.last_seq = facts.last_seq
+        self.title = facts.title
+        self.has_turns = with_turns
+        self.turns = None if facts.counts is None or not with_turns else facts.counts.turns
+        self.is_compressed = facts.is_compressed
+        self.last_text = facts.last_ts or ""
+        self._first_text = facts.first_ts
+
+    @property
+    def first_ts(self) -> datetime | None:
+        """The time of its first turn that has one."""
+        return _moment(self._first_text)
+
+    @property
+    def last_ts(self) -> datetime | None:
+        """The time of its last turn that has one: its last activity."""
+        return _moment(self.last_text)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the row as the JSON object that ``list --json`` prints."""
+        shown: dict[str, object] = {
+            "continuation_id": self.continuation_id,
+            "namespace": self.namespace,
+            "bytes": self.bytes,
+            "first_ts": self._first_text,
+            "last_ts": self.last_text or None,
+            "last_seq": self.last_seq,
+            "title": self.title,
+            "compressed": self.is_compressed,
+        }
+        if self.has_turns:
+            shown["turns"] = self.turns
+        return shown
+
+
+def _moment(text: str | None) -> datetime | None:
+    from convmem.quantities import parse_stored_time
+
+    return parse_stored_time(text) if text else None

@@ -155,9 +155,11 @@ def test_a_conversation_that_cannot_be_read_is_named_and_the_others_listed(cli, 
 def test_people_see_a_table(cli, trips):
     """On a terminal: when, which, how large; in order, under headings."""
     for flags, headings in (
-        ([], ["last activity", "conversation", "size"]),
         (["-l"], ["last activity", "conversation", "turns", "size"]),
-        (["--all-namespaces"], ["last activity", "namespace", "conversation", "size"]),
+        (
+            ["-l", "--all-namespaces"],
+            ["last activity", "namespace", "conversation", "turns", "size"],
+        ),
     ):
         shown = cli.on_terminal("list", *flags, on="1", TZ="UTC").shown
         first, *rows = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()

@@ -242,6 +242,7 @@ def test_a_verb_gets_every_value_by_name_even_those_not_given():
         "since": None,
         "until": None,
         "cursor_file": None,
+        "plain": False,
         "quiet": False,
         "json": False,
     }

@@ -194,10 +194,10 @@ def test_people_see_who_when_and_what(cli, chat):
         answer = cli.on_terminal(verb, "trip", on="1", TZ="UTC")
         plain = re.sub(r"\x1b\[[0-9;]*m", "", answer.shown)
         lines = [line.rstrip() for line in plain.splitlines()]
-        assert lines[0] == "assistant  2026-11-21 09:00:00  1"
-        assert lines[1:3] == ["  About seven", "  hours."]
-        assert lines[3].startswith("user  ")
-        assert lines[4:] == ["  part one", "  two"]
+        assert lines[0].startswith("── Sat 2026-11-21 ──")
+        assert lines[1:4] == ["assistant  09:00:00  #1", "  About seven", "  hours."]
+        assert re.fullmatch(r"user  \d\d:\d\d:\d\d  #2", lines[-3])
+        assert lines[-2:] == ["  part one", "  two"]
         assert "\x1b[" in answer.shown  # the role has a colour
 
 

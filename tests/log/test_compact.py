@@ -25,7 +25,7 @@ from convmem import (
     TurnConflict,
     jsontext,
 )
-from convmem.log import codec, files, heal, rewrite
+from convmem.log import codec, dropped, files, heal, rewrite
 from convmem.log.files import Folder
 from convmem.turns import draft
 
@@ -252,19 +252,21 @@ def test_what_is_recorded_meanwhile_is_kept(root, meddler, log):
         assert report.bytes_after == log().stat().st_size
 
 
-def test_a_log_that_is_replaced_meanwhile_is_left_as_it_is(meddler, log):
+def test_a_log_that_is_replaced_meanwhile_is_left_as_it_is(chat, log, monkeypatch):
     """An editor, a restore, a sync client: their file wins, and nothing of it goes."""
-    say(meddler.chat, "a", "b", "c")
+    say(chat, "a", "b", "c")
 
-    def meddle():
+    def meddle(*given):
         copy = log().with_suffix(".copy")
         copy.write_bytes(lines_of(log())[0])
         os.replace(copy, log())
+        remember(*given)
 
-    meddler.meddle = meddle
+    remember = dropped.remember
+    monkeypatch.setattr(dropped, "remember", meddle)
     with pytest.raises(ConvmemError, match="replaced"):
-        meddler.chat.compact(RetentionPolicy(keep_last=0))
-    assert said(meddler.chat) == ["a"]
+        chat.compact(RetentionPolicy(keep_last=0))
+    assert said(chat) == ["a"]
     assert trashed(log) == []
     assert not list(log().parent.rglob("*.tmp"))
 

@@ -1,86 +1,142 @@
-"""What people see on a terminal: turns to read, a table of conversations.
+"""What people see on a terminal: turns to read, through a pager or not, a list of conversations.
 
 Content is a stranger's: control characters in it are shown, never sent to the terminal.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+import os
 
-from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
-
+from convmem.cli.output.safe import safe, safe_line, safe_name
+from convmem.cli.output.terminal import StandardOutput, Terminal
+from convmem.cli.output.turns import PlainWriter, TurnWriter, local
 from convmem.quantities import format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+    from typing import Protocol
 
-    from convmem.log.read import StoredTurn
-    from convmem.stores.values import Description
+    from convmem.cli.output.messages import Messages
+    from convmem.cli.output.pager import Pager
+    from convmem.cli.output.terminal import Sink
 
-_COLOURS = {"user": "cyan", "assistant": "green", "system": "yellow", "tool": "magenta"}
+    class Row(Protocol):
+        """What the list shows of a conversation."""
 
-# C0 and C1 controls but tab and newline, and the marks that turn the direction of text.
-_UNSAFE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_UNSAFE |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-del _UNSAFE[0x09], _UNSAFE[0x0A]
-
-
-class TurnWriter:
-    """Prints turns for people: who and when on one line, what below."""
-
-    def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=False)
-
-    def write(self, stored: StoredTurn) -> None:
-        """Print one turn."""
-        turn = stored.turn
-        head = Text(safe(turn.role), style=f"bold {_COLOURS.get(turn.role, 'blue')}")
-        if turn.ts is not None:
-            head.append(f"  {local(turn.ts)}", style="dim")
-        if turn.seq is not None:
-            head.append(f"  {turn.seq}", style="dim")
-        self._console.print(head)
-        self._console.print(Padding(Text(safe(turn.text)), (0, 0, 0, 2), expand=False))
-
-    def flush(self) -> None:
-        """Show it now."""
-        self._console.file.flush()
+        @property
+        def namespace(self) -> str: ...
+        @property
+        def continuation_id(self) -> str: ...
+        @property
+        def last_ts(self) -> datetime | None: ...
+        @property
+        def title(self) -> str: ...
+        @property
+        def turns(self) -> int | None: ...
+        @property
+        def bytes(self) -> int: ...
+        @property
+        def is_compressed(self) -> bool: ...
 
 
-def print_list(found: Iterable[Description], *, with_namespace: bool, with_turns: bool) -> None:
-    """Print a table of conversations."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("last activity", style="dim", no_wrap=True)
+__all__ = [
+    "age",
+    "local",
+    "plain_writer",
+    "print_list",
+    "safe",
+    "safe_line",
+    "safe_name",
+    "turn_writer",
+]
+
+_UNITS = ((31_557_600, "y"), (2_629_800, "mo"), (86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def turn_writer(env: Mapping[str, str]) -> TurnWriter:
+    """Return what shows turns on the terminal: text folded, no Markdown, no pager."""
+    return TurnWriter(StandardOutput(), Terminal(env))
+
+
+def pager(env: Mapping[str, str], messages: Messages, *, is_wanted: bool) -> Pager:
+    """Return where long output goes at a terminal, for a ``with`` block."""
+    from convmem.cli.output.pager import Pager, command_in
+
+    command = command_in(env) if is_wanted else None
+    return Pager(command, StandardOutput(), Terminal(env), messages, env)
+
+
+def markdown_writer(env: Mapping[str, str], sink: Sink) -> TurnWriter:
+    """Return what shows turns with their Markdown laid out, into *sink*."""
+    from convmem.cli.output.markdown import MarkdownRenderer
+
+    terminal = Terminal(env)
+    return TurnWriter(sink, terminal, MarkdownRenderer(terminal))
+
+
+def plain_writer(*, make_safe: bool) -> PlainWriter:
+    """Return what prints turns as text; *make_safe* where people look."""
+    return PlainWriter(StandardOutput(), make_safe=make_safe)
+
+
+def print_list(rows: Iterable[Row], *, with_namespace: bool, with_turns: bool) -> None:
+    """Print a table of conversations. *with_turns* is the long form: times rather than ages.
+
+    Where the window is narrow the size goes first, then the title, then the turns. Ids fold: an
+    id with its end cut off would name another conversation.
+    """
+    from datetime import UTC, datetime
+
+    from convmem.cli.output.tables import Column, lines_of
+
+    found = list(rows)
+    if not found:
+        return
+    now = datetime.now(UTC)
+    terminal = Terminal(os.environ)
+    letters = 19 if terminal.columns >= 60 else 16
+    with_times = with_turns and terminal.columns >= 30
+    when = [
+        "-" if at is None else local(at)[:letters] if with_times else age(at, now)
+        for at in (each.last_ts for each in found)
+    ]
+    heading = "last activity" if with_times else "age"
+    columns = [Column(heading, when, styles=("dim",), right=not with_times)]
     if with_namespace:
-        table.add_column("namespace", overflow="fold")
-    table.add_column("conversation", overflow="fold")
-    if with_turns:
-        table.add_column("turns", justify="right", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    for each in found:
-        cells = [Text("-" if each.last_ts is None else local(each.last_ts))]
-        if with_namespace:
-            cells.append(Text(safe(each.namespace)))
-        cells.append(Text(safe(each.continuation_id), style="cyan"))
-        if with_turns:
-            cells.append(Text(f"{each.turns:,}"))
-        cells.append(Text(format_size(each.bytes)))
-        table.add_row(*cells)
-    Console(highlight=False).print(table)
+        namespaces = [safe_name(each.namespace) for each in found]
+        columns.append(Column("namespace", namespaces, least=9))
+    ids = [safe_name(each.continuation_id) for each in found]
+    columns.append(Column("conversation", ids, least=36, styles=("cyan",)))
+    titles = [safe_line(getattr(each, "title", "")) for each in found]
+    if any(titles):
+        columns.append(Column("title", titles, keep=2, least=12, cuts=True, styles=("dim",)))
+    if with_turns or any(each.turns is not None for each in found):
+        turns = ["-" if each.turns is None else f"{each.turns:,}" for each in found]
+        columns.append(Column("turns", turns, keep=1, right=True))
+    packed = [getattr(each, "is_compressed", False) for each in found]
+    sizes = [
+        format_size(each.bytes) + ("" if not any(packed) else " zst" if is_packed else "    ")
+        for each, is_packed in zip(found, packed, strict=True)
+    ]
+    columns.append(Column("size", sizes, keep=3, right=True))
+    out = StandardOutput()
+    for line in lines_of(columns, terminal):
+        out.write(f"{line}\n")
+    out.flush()
 
 
-def safe(text: str) -> str:
-    """Return *text* with whatever could drive a terminal made visible."""
-    return text.translate(_UNSAFE)
+def age(moment: datetime, now: datetime) -> str:
+    """Return how long ago *moment* was, in its largest unit: ``3 min``, ``2 d``."""
+    seconds = int((now - moment).total_seconds())
+    if seconds < 0:
+        return f"in {_largest(-seconds)}"
+    return _largest(seconds)
 
 
-def local(moment: datetime) -> str:
-    """Return the time as the clock on the wall shows it."""
-    try:
-        return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, OSError, ValueError):
-        return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+def _largest(seconds: int) -> str:
+    for length, name in _UNITS:
+        if seconds >= length:
+            return f"{seconds // length} {name}"
+    return "now"

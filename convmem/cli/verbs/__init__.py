@@ -22,6 +22,8 @@ _GROUPS = {
     "show": "turns",
     "list": "places",
     "path": "places",
+    "config": "places",
+    "state": "memory",
     "compact": "upkeep",
 }
 

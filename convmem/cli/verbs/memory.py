@@ -2,6 +2,71 @@
 
 from __future__ import annotations
 
-from convmem.cli.spec import Verb
+from convmem.cli.spec import Argument, Option, Verb
+from convmem.cli.verbs.common import DRY_RUN, ID, QUIET
 
-VERBS: tuple[Verb, ...] = ()
+_STATE = Verb(
+    "state",
+    "Keep session ids and tokens beside a conversation.",
+    """\
+Read and change the state of a conversation: a small JSON object beside its turns, for a
+provider's session id, a cache token and the like. It is never shown among the turns.
+
+Examples:
+
+  convmem state oslo-trip set session=abc retries:=3
+  provider-login | convmem state oslo-trip set token=- --ttl 1h
+  session=$(convmem state oslo-trip get session) || session=$(new-session)
+  convmem state oslo-trip get
+  convmem state oslo-trip unset token
+  convmem state oslo-trip clear
+
+set merges: KEY=TEXT stores text, KEY:=JSON any JSON value, KEY:=null removes the key. With "-" as
+the value it is read from standard input, so that no secret stands in the list of processes;
+without any KEY, standard input is one JSON object to merge. With --ttl the keys of this call
+expire; without it they never do.
+
+get KEY prints the value, text as it is, else as JSON; get prints the whole object. unset removes
+keys, clear all of them. Any number of processes may do this at once: no key gets lost.
+
+EXIT STATUS:
+
+  0  done
+  1  get KEY: there is no such key, or it has expired
+  2  wrong usage
+  3  there is no such conversation, and no state under that id
+  4  input/output or permission; disk full
+  5  the state is damaged: clear sets it aside
+  6  busy: the lock was not to be had in time
+""",
+    target="convmem.cli.state:run",
+    arguments=(
+        ID,
+        Argument(
+            "action",
+            "get, set, unset or clear.",
+            complete="convmem.cli.state:complete_actions",
+        ),
+        Argument(
+            "words",
+            "For set KEY=VALUE, else KEY.",
+            metavar="KEY[=VALUE]",
+            required=False,
+            many=True,
+        ),
+    ),
+    options=(
+        Option(
+            "ttl",
+            ("--ttl",),
+            "With set: these keys expire after this time: 1h, 30min, 90d.",
+            takes="text",
+            metavar="AGE",
+        ),
+        DRY_RUN,
+        QUIET,
+        Option("json", ("--json",), "Answer in JSON: a value, or the whole state after a change."),
+    ),
+)
+
+VERBS: tuple[Verb, ...] = (_STATE,)

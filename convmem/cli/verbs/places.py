@@ -15,12 +15,17 @@ Examples:
 
   convmem list
   convmem list -l
+  convmem list -n 1
   convmem list --json | jq -r 'select(.bytes > 1000000) | .continuation_id'
   convmem list -0 | xargs -0 -n1 convmem path
 
 At a terminal this is a table; else it is the ids, one a line (-0 for ids that hold newlines), and
---json has the rest. --long reads every conversation to count its turns; without it only the two
-ends of each are read.
+--json has the rest. --long adds the exact number of turns, for which conversations are read whole;
+without it only a few kilobytes of each are.
+
+What was learnt is kept in the folder .index of the namespace, so that the next list reads only what
+is new. That folder may be deleted at any time. Compressed conversations are never unpacked for a
+list; what nobody has noted of one is shown as unknown.
 
 EXIT STATUS:
 
@@ -32,6 +37,9 @@ EXIT STATUS:
     target="convmem.cli.listing:run",
     options=(
         Option("long", ("-l", "--long"), "Add the exact number of turns."),
+        Option(
+            "newest", ("-n", "--newest"), "Only so many, the latest.", takes="text", metavar="NUM"
+        ),
         Option("all_namespaces", ("--all-namespaces",), "Those of every namespace."),
         Option("print0", ("-0", "--print0"), "Ids only, each ended by a NUL, for xargs -0."),
         Option("json", ("--json",), "One JSON object per conversation and line."),
@@ -66,4 +74,46 @@ EXIT STATUS:
     ),
 )
 
-VERBS = (_LIST, _PATH)
+_CONFIG = Verb(
+    "config",
+    "Show and check the settings and the retention rules.",
+    """\
+Show what is set, and where each value comes from; or check convmem.toml.
+
+Examples:
+
+  convmem config
+  convmem config show --json | jq -r 'select(.source != "default") | .name'
+  convmem config check
+  $EDITOR "$(convmem config path)"
+
+show (what config does without a word) prints every setting with its value and its source: the
+environment, convmem.toml in the archive, or the default. A flag of a verb comes before all three.
+
+path prints where convmem.toml is, or would be.
+
+check reads all of it, says what each rule means and of how many conversations it decides, and
+names what is wrong by line. It changes nothing.
+
+With a convmem.toml that is wrong, verbs that remove anything refuse to work; those that record
+and read warn, and go on without the setting that is wrong.
+
+EXIT STATUS:
+
+  0  done
+  2  wrong usage; something in convmem.toml or the environment is wrong
+  4  input/output or permission
+""",
+    target="convmem.cli.config:run",
+    arguments=(
+        Argument(
+            "action",
+            "show, path or check.",
+            required=False,
+            complete="convmem.cli.config:complete_actions",
+        ),
+    ),
+    options=(Option("json", ("--json",), "One JSON object per setting or rule and line."),),
+)
+
+VERBS = (_LIST, _PATH, _CONFIG)

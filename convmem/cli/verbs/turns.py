@@ -96,6 +96,10 @@ EXIT STATUS:
     ),
 )
 
+_PLAIN = Option(
+    "plain", ("--plain",), "Text as it stands: no Markdown, colour or pager; in pipes too."
+)
+
 _TAIL = Verb(
     "tail",
     "Print the last turns of a conversation.",
@@ -109,6 +113,7 @@ Examples:
   convmem tail oslo-trip -f -r assistant
   convmem tail oslo-trip -n +120
   convmem tail oslo-trip -n all --since 2h
+  convmem tail oslo-trip -n 1 --plain | wc -w
   convmem tail oslo-trip --cursor-file ~/.seen --json
 
 It reads from the end of the file, so its cost follows what is printed, not what is stored. It
@@ -116,6 +121,8 @@ takes no lock: it neither waits for writers nor holds them up.
 
 With --cursor-file the file remembers the last turn printed; the next call prints what is newer.
 The file is written after the turns are out, so a crash repeats turns rather than losing them.
+
+At a terminal it is laid out for people, in a pipe it is JSON; --plain gives text in both.
 
 Damaged lines are skipped and said on standard error.
 
@@ -148,6 +155,7 @@ EXIT STATUS:
             takes="text",
             metavar="FILE",
         ),
+        _PLAIN,
         QUIET,
         JSON_TURNS,
     ),
@@ -162,9 +170,14 @@ Print a whole conversation, oldest turn first.
 Examples:
 
   convmem show oslo-trip
-  convmem show oslo-trip | less -R
+  convmem show oslo-trip --plain | grep -i train
   convmem show oslo-trip -r user -r assistant --since 2026-11-01
   convmem show oslo-trip --json > oslo-trip.jsonl
+
+At a terminal it is laid out for people, with Markdown, and goes through a pager where it is
+longer than the window: $CONVMEM_PAGER, else $PAGER, else less; "cat" is none. Control characters
+are shown, not obeyed. NO_COLOR and TERM=dumb are followed. In a pipe it is JSON; --plain gives
+text in both, each turn under a line with its role, time and number.
 
 Turns are read one by one: memory does not grow with the conversation. Damaged lines are skipped
 and said on standard error.
@@ -178,7 +191,15 @@ EXIT STATUS:
 """,
     target="convmem.cli.tail:show",
     arguments=(ID,),
-    options=(ROLES, SINCE, UNTIL, QUIET, JSON_TURNS),
+    options=(
+        ROLES,
+        SINCE,
+        UNTIL,
+        _PLAIN,
+        Option("no_pager", ("--no-pager",), "Straight to the terminal, however long it is."),
+        QUIET,
+        JSON_TURNS,
+    ),
 )
 
 VERBS = (_RECORD, _TAIL, _SHOW)

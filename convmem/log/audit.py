@@ -1,0 +1,69 @@
+"""What went, when and why: one JSON line for each removal and each return, in a file a month.
+
+    .audit/2026-11.jsonl
+
+Written before anything goes, so that a crash in between leaves a line for what is still there,
+and never a gap without a line. Nothing of convmem removes these files.
+"""
+
+from __future__ import annotations
+
+import os
+
+from convmem import jsontext
+from convmem.log.files import sync_data, write_all
+from convmem.quantities import format_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from typing import Any
+
+    from convmem.log.files import Folder
+
+FOLDER = ".audit"
+
+
+def note(folder: Folder, now: datetime, entry: Mapping[str, Any], *, is_lasting: bool) -> None:
+    """Append *entry* to the audit log of the namespace in *folder*.
+
+    Args:
+        now: When, as age is measured; the month of it names the file.
+        is_lasting: Sync it before returning.
+
+    Raises:
+        OSError: It could not be written; then nothing should go.
+    """
+    text = format_time(now)
+    line = jsontext.dumps({"ts": text, "pid": os.getpid(), **entry}) + b"\n"
+    name = f"{text[:7]}.jsonl"
+    inner = folder.subfolder(FOLDER, is_lasting=is_lasting)
+    try:
+        fd = _open(inner, name)
+        try:
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                line = b"\n" + line  # a crash has torn the last one
+            # One write at the end of the file: writers of other conversations do the same.
+            write_all(fd, line)
+            if is_lasting:
+                sync_data(fd)
+        finally:
+            os.close(fd)
+        if is_lasting:
+            inner.sync()
+    finally:
+        inner.close()
+
+
+def _open(inner: Folder, name: str) -> int:
+    flags = os.O_RDWR | os.O_APPEND
+    while True:
+        try:
+            return inner.open_file(name, flags)
+        except FileNotFoundError:
+            try:
+                return inner.open_file(name, flags | os.O_CREAT)
+            except FileExistsError:
+                continue  # another process was quicker

@@ -1,0 +1,137 @@
+"""Reading a compressed log as if it were plain: unpacked into a file without a name, as needed.
+
+Small ones are unpacked into memory. Larger ones take room on the archive's own disk (so that what
+was private there stays there), or where temporary files go if that one cannot be written or has
+no room. Nothing is left behind, whatever happens to the reader.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from convmem.errors import CorruptLog, StorageFull, storage_error
+from convmem.log import lines
+from convmem.log.cold_file import ENDING, ColdFile, zstd_library
+from convmem.log.files import write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from convmem.log.cold_file import ColdFacts, Part
+    from convmem.log.files import Folder
+
+# What one reader may take of the memory.
+_IN_MEMORY_BYTES = 4 << 20
+
+
+class Unpacked:
+    """The plain log behind a compressed one. Filled from its end, no further than was asked for.
+
+    A part that is damaged reads as bytes that were never written (NUL): readers tell of it as of
+    any damage, and go on behind it.
+
+    Attributes:
+        facts: What is known of the log.
+        fd: A descriptor of the plain log: only what was asked for is there. The caller's to close.
+        identity: Which compressed file it is (device, inode).
+
+    Raises (on opening):
+        FileNotFoundError: There is no compressed log.
+        CorruptLog: It is not whole.
+        UsageError: zstd is not installed.
+    """
+
+    __slots__ = ("_cold", "_todo", "facts", "fd", "identity")
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.fd = -1
+        self._cold = ColdFile(folder, name + ENDING)
+        zstd_library()
+        self.facts: ColdFacts = self._cold.facts
+        found = os.fstat(self._cold.fd)
+        self.identity = (found.st_dev, found.st_ino)
+        self._todo = list(self._cold.parts)
+        size = self.facts.plain_bytes
+        try:
+            self.fd = _nameless_file(folder, size)
+            os.ftruncate(self.fd, size)
+        except OSError as error:
+            if self.fd >= 0:
+                os.close(self.fd)
+            raise storage_error(error, f"cannot unpack {self._cold.path}") from error
+
+    def lines_backward(self) -> Iterator[lines.Line]:
+        """Yield the lines from the last to the first, unpacking no more than is taken."""
+        for part in reversed(self._cold.parts):
+            if self._todo and self._todo[-1] is part:
+                self._fill(self._todo.pop())
+            yield from lines.backward(self.fd, part.end, start=part.start)
+
+    def fill(self) -> None:
+        """Unpack all that was not yet.
+
+        Raises:
+            StorageFull: There is no room for it. Looked at before anything is written.
+            StorageError: The system refused to read or write.
+        """
+        if self._todo:
+            self._check_room(self._todo[-1].end)
+        while self._todo:
+            self._fill(self._todo.pop())
+
+    def close(self) -> None:
+        """Close the compressed file."""
+        self._cold.close()
+
+    def _fill(self, part: Part) -> None:
+        try:
+            os.lseek(self.fd, part.start, os.SEEK_SET)
+            last = b"\n"
+            for chunk in self._cold.unpack(part):
+                write_all(self.fd, chunk)
+                last = chunk[-1:] or last
+            if last != b"\n":
+                raise CorruptLog("a part that does not end a line")
+        except CorruptLog:
+            self._make_hole(part)
+        except OSError as error:
+            raise storage_error(error, f"cannot unpack {self._cold.path}") from error
+
+    def _make_hole(self, part: Part) -> None:
+        os.lseek(self.fd, part.start, os.SEEK_SET)
+        left = part.end - part.start - 1
+        while left > 0:
+            left -= os.write(self.fd, bytes(min(left, 1 << 20)))
+        write_all(self.fd, b"\n")
+
+    def _check_room(self, needed: int) -> None:
+        try:
+            room = os.fstatvfs(self.fd)
+        except (OSError, AttributeError):
+            return
+        free = room.f_bavail * room.f_frsize
+        if 0 < room.f_blocks and free < needed:
+            raise StorageFull(
+                f"unpacking {self._cold.path} needs {needed:,} bytes and {free:,} are free",
+                hint="nothing was changed; make room, or set TMPDIR to where there is some",
+            )
+
+
+def _nameless_file(folder: Folder, size: int) -> int:
+    """Return an open file that has no name, where *size* bytes have room if anywhere."""
+    if size <= _IN_MEMORY_BYTES and hasattr(os, "memfd_create"):
+        return os.memfd_create("convmem")
+    if hasattr(os, "O_TMPFILE"):
+        try:
+            fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
+        except OSError:
+            pass  # read-only, not ours to write, or a file system that cannot
+        else:
+            room = os.fstatvfs(fd)
+            if room.f_bavail * room.f_frsize > size:
+                return fd
+            os.close(fd)
+    with tempfile.TemporaryFile(buffering=0) as file:
+        return os.dup(file.fileno())

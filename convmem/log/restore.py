@@ -1,0 +1,198 @@
+"""Bringing turns back from the trash: each to its place in the order, byte for byte.
+
+A turn that is in both places, as after a compaction that was killed, comes back as one. What
+cannot come back, since its ``seq`` or its id means another turn by now, stays in the trash.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from convmem.errors import storage_error
+from convmem.log import state, trash
+from convmem.log.files import copy_pieces, temporary_name
+from convmem.log.merging import Merge, Source
+from convmem.log.rewrite import Rewrite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from convmem.log.append import Log
+    from convmem.log.files import Folder
+    from convmem.log.trash import TrashFile
+
+
+class Restoration:
+    """What came back, or would.
+
+    Attributes:
+        restored: Turns that are in the log again; ``bytes`` of their lines.
+        already_there: Turns that the log had all along.
+        conflicts: Turns that stay in the trash: their ``seq`` or id is another turn's by now.
+        unwanted: Turns that stay in the trash since they were not asked for.
+        first_seq, last_seq: Of the turns that came back.
+        files: The files of the trash that were looked at.
+        summaries: Turns that stood for what is back, as JSON objects: they left the log.
+        has_state: Whether the conversation's state came back too.
+    """
+
+    def __init__(self) -> None:
+        self.restored = 0
+        self.bytes = 0
+        self.already_there = 0
+        self.conflicts = 0
+        self.unwanted = 0
+        self.first_seq: int | None = None
+        self.last_seq: int | None = None
+        self.files: list[str] = []
+        self.summaries: list[dict[str, Any]] = []
+        self.has_state = False
+
+    def take(self, merge: Merge) -> None:
+        """Take over what a merge found."""
+        self.restored = merge.restored
+        self.bytes = merge.bytes
+        self.already_there = merge.already_there
+        self.conflicts = merge.conflicts
+        self.unwanted = merge.unwanted
+        self.first_seq = merge.first_seq
+        self.last_seq = merge.last_seq
+        self.summaries = merge.summaries
+
+
+def preview(
+    folder: Folder, name: str, files: list[TrashFile], wants: Callable[[bytes], bool]
+) -> Restoration:
+    """Say what ``restore`` would do. Writes nothing."""
+    done = Restoration()
+    with ExitStack() as held:
+        merge = Merge(_open_all(folder, files, held, done), wants)
+        fd = _log_for_reading(folder, name, held)
+        for _ in merge.pieces(Source(fd, is_log=True), _ignore):
+            pass
+        done.take(merge)
+        done.has_state = any(each.kind == trash.STATE for each in files)
+    return done
+
+
+def restore(
+    log: Log,
+    files: list[TrashFile],
+    *,
+    wants: Callable[[bytes], bool],
+    timeout_seconds: float,
+    healed: Callable[[str], None],
+    going: Callable[[Restoration], None],
+    advanced: Callable[[int], None],
+) -> Restoration:
+    """Put the lines of *files* that *wants* takes back into the log, which is made if need be.
+
+    Others may read and write meanwhile. *going* is told what comes back just before it does. The
+    files of the trash go once the log is in place; what has to stay stays in them.
+
+    Raises:
+        LockTimeout: A compaction, repair or other restoration is at work on this log.
+        StorageError: The log and the trash are as they were.
+    """
+    done = Restoration()
+    try:
+        with ExitStack() as held:
+            sources = _open_all(log.folder, files, held, done)
+            log.make(timeout_seconds, healed)
+            rewrite = held.enter_context(
+                Rewrite(log, timeout_seconds=timeout_seconds, healed=healed)
+            )
+            merge = Merge(sources, wants)
+            current = Source(rewrite.fd, is_log=True, end=rewrite.end)
+            rewrite.copy(merge.pieces(current, advanced))
+            done.take(merge)
+            if merge.restored or merge.summaries:
+                going(done)
+                rewrite.replace(seq_floor=merge.highest_seq < rewrite.last_seq)
+            inner = log.folder.existing_subfolder(trash.FOLDER)
+            held.callback(inner.close)
+            for source, kept in zip(sources, merge.kept, strict=True):
+                _shrink(inner, log.name, source, kept)
+            for each in files:
+                if each.kind == trash.STATE:
+                    done.has_state |= _restore_state(log, inner, each, timeout_seconds)
+            inner.sync()
+        return done
+    except OSError as error:
+        raise storage_error(error, f"cannot restore {log.name}.jsonl") from error
+
+
+def _open_all(
+    folder: Folder, files: list[TrashFile], held: ExitStack, done: Restoration
+) -> list[Source]:
+    inner = folder.existing_subfolder(trash.FOLDER)
+    sources = []
+    try:
+        for each in files:
+            if each.kind == trash.STATE:
+                continue
+            fd = inner.open_file(each.file_name, os.O_RDONLY)
+            held.callback(os.close, fd)
+            sources.append(Source(fd, name=each.file_name, is_log=each.kind == trash.LOG))
+            done.files.append(each.file_name)
+    finally:
+        inner.close()
+    return sources
+
+
+def _log_for_reading(folder: Folder, name: str, held: ExitStack) -> int:
+    try:
+        fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
+    except FileNotFoundError:
+        fd = os.open(os.devnull, os.O_RDONLY)  # deleted: nothing is there to merge with
+    held.callback(os.close, fd)
+    return fd
+
+
+def _shrink(inner: Folder, name: str, source: Source, kept: list[tuple[int, int]]) -> None:
+    """Leave in a file of the trash what did not come back, and remove one that is empty by now."""
+    if source.size > source.end:
+        kept.append((source.end, source.size))  # a torn line at its end
+    if not kept:
+        inner.remove(source.name)
+        return
+    if sum(end - start for start, end in kept) == source.size:
+        return
+    temporary = temporary_name(name)
+    fd = inner.open_file(temporary, os.O_WRONLY | os.O_CREAT)
+    try:
+        try:
+            copy_pieces(source.fd, fd, kept)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        inner.rename(temporary, source.name)
+    except BaseException:
+        inner.remove(temporary)
+        raise
+
+
+def _restore_state(log: Log, inner: Folder, file: TrashFile, timeout_seconds: float) -> bool:
+    """Put a state back, unless the conversation has one by now: then the trash keeps it."""
+    states = log.folder.subfolder(state.FOLDER)
+    lock = state.lock_of(log.folder, log.name)
+    try:
+        lock.acquire(timeout_seconds)
+        try:
+            states.stat(state.file_name(log.name))
+            return False
+        except FileNotFoundError:
+            states.take(inner, file.file_name, state.file_name(log.name))
+            states.sync()
+            return True
+        finally:
+            lock.release()
+    finally:
+        states.close()
+
+
+def _ignore(amount: int) -> None:
+    """Nobody watches."""

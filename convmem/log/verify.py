@@ -1,0 +1,396 @@
+"""Checking one log: every byte of it is of one class, and what is wrong is told. Reads only.
+
+Memory follows the longest line, and takes 8 bytes for each turn: a hash of its id, by which turns
+of one id are found. Where hashes are alike the log is read once more, and the bytes decide.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from itertools import islice
+
+from convmem import jsontext
+from convmem.log import codec, lines, records, verify_ids
+from convmem.log.verify_split import is_cut_short, split
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
+    from convmem.log.verify_split import Part
+
+    # Where a line starts and ends, its bytes if it is good, else why it is not.
+    Checked: TypeAlias = tuple[int, int, bytes | None, str]
+
+OK = "ok"
+UNSEALED = "unsealed"
+MARK = "mark"
+BLANK = "blank"
+TORN = "torn"
+NUL = "nul"
+FUSED = "fused"
+CHECKSUM = "checksum"
+NOT_JSON = "not_json"
+NOT_A_TURN = "not_a_turn"
+TOO_LONG = "too_long"
+HALF_BATCH = "half_batch"
+HARMLESS = (OK, UNSEALED, MARK, BLANK)
+CLASSES = (
+    *HARMLESS,
+    *(TORN, NUL, FUSED, CHECKSUM, NOT_JSON, NOT_A_TURN, TOO_LONG, HALF_BATCH),
+)
+"""Every byte of a log is of one of these."""
+
+DUPLICATE_ID = "duplicate_id"
+SEQ_DISORDER = "seq_disorder"
+
+_CLASS_OF = {
+    codec.NUL: NUL,
+    codec.CHECKSUM: CHECKSUM,
+    codec.NOT_JSON: NOT_JSON,
+    codec.NOT_A_TURN: NOT_A_TURN,
+    codec.TOO_LONG: TOO_LONG,
+    codec.HALF_BATCH: HALF_BATCH,
+}
+_BLOCK = 1 << 20
+_MOST_FINDINGS = 1000
+# So many ids that came twice are compared in one reading of the log.
+_IDS_AT_A_TIME = 100_000
+# How long what is unfinished at the end is watched before it is called torn, and how often.
+_WRITING_SECONDS = 0.02
+_MOST_LOOKS = 4
+
+
+@dataclass(slots=True, frozen=True)
+class Finding:
+    """Something wrong with one line.
+
+    Attributes:
+        line: The line's number, from 1.
+        offset: Where it begins, in bytes from the start of the file.
+        length: How many bytes it has, newline not included.
+        kind: ``torn``, ``nul``, ``fused``, ``checksum``, ``not_json``, ``not_a_turn``,
+            ``too_long`` or ``half_batch``; of good lines ``duplicate_id`` or ``seq_disorder``.
+        words: What is wrong, for people.
+        id, seq: The turn's, where they can be read.
+    """
+
+    line: int
+    offset: int
+    length: int
+    kind: str
+    words: str
+    id: str | None = None
+    seq: int | None = None
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What a log consists of. Counts are exact.
+
+    Attributes:
+        size: How many bytes were looked at: all, but for what was just being written.
+        bytes, lines: How many bytes (newlines included) and lines there are of each class.
+        found: How many findings there are of each kind; ``findings`` has the first 1,000.
+        turns: Turns that readers see.
+        first_seq, last_seq: The lowest and the highest ``seq``; ``None`` where there is none.
+            Numbers that are missing in between are no damage: compaction drops turns.
+    """
+
+    size: int = 0
+    bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
+    lines: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
+    found: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    turns: int = 0
+    first_seq: int | None = None
+    last_seq: int | None = None
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether anything was found. Lines by hand, marks and empty lines are no damage."""
+        return bool(self.found)
+
+
+def verify(
+    fd: int,
+    size: int,
+    found: Callable[[Finding], None],
+    advanced: Callable[[int], None],
+) -> VerifyReport:
+    """Read ``[0, size)`` of a log and say of each byte what it is, and which turns share an id.
+
+    What is unfinished at the end is looked at again after 20 ms, as long as it grows: a turn that
+    is being written is no damage, and not counted.
+    """
+    check = _Check(fd, found, advanced)
+    for _ in range(_MOST_LOOKS):
+        end = lines.finished_end(fd, size, start=min(check.size, size))
+        check.take_all(in_order(fd, check.size, end))
+        if check.size >= size or check.takes_line_by_hand(end, size):
+            break
+        time.sleep(_WRITING_SECONDS)
+        now = os.fstat(fd).st_size
+        if now == size:
+            check.take_all(in_order(fd, check.size, end, is_final=True))
+            check.take_torn(end, size)
+            break
+        size = now  # it grew, or was healed
+    check.look_for_shared_ids()
+    return check.finish()
+
+
+def in_order(fd: int, start: int, end: int, *, is_final: bool = False) -> Iterator[Checked]:
+    """Yield the lines of ``[start, end)``, each in its place.
+
+    Readers are told of a batch's lines late, and of those behind which its closing line is still
+    missing not at all; these are given only when it is *final* that it will not come.
+    """
+    at = start
+    damaged: dict[int, records.Damage] = {}
+
+    def note(damage: records.Damage) -> None:
+        damaged[damage.offset] = damage
+
+    def told_until(stop: int) -> Iterator[Checked]:
+        nonlocal at
+        while at < stop and at in damaged:
+            damage = damaged.pop(at)
+            at += damage.length + 1
+            yield damage.offset, at - 1, None, damage.reason
+
+    for record in records.forward(fd, start, end, note):
+        if at != record.offset:
+            yield from told_until(record.offset)
+        at = record.end + 1
+        yield record.offset, record.end, record.data, ""
+    yield from told_until(end)
+    if is_final:
+        for offset, line_end, _ in lines.forward(fd, at, end):
+            told = damaged.get(offset)
+            yield offset, line_end, None, codec.HALF_BATCH if told is None else told.reason
+
+
+def look_at(line: bytes, reason: str, last_seq: int) -> tuple[str, str, list[Part]]:
+    """Return the class of a damaged *line*, words for people, and its parts if it has records."""
+    if not line.strip(b" \t\r"):
+        return BLANK, "empty", []
+    if reason == codec.HALF_BATCH:
+        return HALF_BATCH, codec.HALF_BATCH, []
+    parts = [] if reason == codec.NOT_A_TURN else split(line, last_seq)
+    whole = sum(is_record for _, _, is_record in parts)
+    if not whole:
+        if reason == codec.NOT_JSON and is_cut_short(line):
+            return TORN, "cut short", []
+        words = "JSON, but not a turn" if reason == codec.NOT_A_TURN else reason
+        return _CLASS_OF[reason], words, []
+    rest = b"".join(line[start:end] for start, end, is_record in parts if not is_record)
+    if whole == 1 and not rest.strip(b"\0 \t\r"):
+        return NUL, f"{len(rest)} NUL bytes beside a whole record", parts
+    if whole == 1:
+        return FUSED, f"a whole record beside {len(rest)} bytes of something else", parts
+    words = f"{whole} records on one line"
+    return FUSED, words + (f", and {len(rest)} other bytes" if rest else ""), parts
+
+
+class _Check:
+    """One check of one log, line by line. ``size`` is how far it has come."""
+
+    def __init__(
+        self, fd: int, tell: Callable[[Finding], None], advanced: Callable[[int], None]
+    ) -> None:
+        self.size = 0
+        self._fd = fd
+        self._tell = tell
+        self._advanced = advanced
+        self._told = 0
+        self._number = 0  # of the last line
+        self._highest = 0
+        self._ids = verify_ids.IdHashes()
+        self._report = VerifyReport()
+        self._finished = 0  # where the last finished line ends
+
+    def take_all(self, checked: Iterator[Checked]) -> None:
+        """Count these lines."""
+        add_id = self._ids.add
+        is_sealed, head_of = codec.is_sealed, codec.head_of
+        ok_bytes = ok_lines = 0
+        for offset, end, data, reason in checked:
+            self._number += 1
+            if data is None:
+                self._take_damaged(offset, end, reason)
+            else:
+                head = head_of(data) if is_sealed(data) else None
+                if head is None:
+                    self._take_odd(offset, end, data)
+                else:
+                    encoded, seq, _, _ = head
+                    add_id(encoded if b"\\" not in encoded else verify_ids.plain_id(encoded))
+                    ok_bytes += end + 1 - offset
+                    ok_lines += 1
+                    if seq > self._highest and self._report.first_seq is not None:
+                        self._highest = seq
+                    else:
+                        self._take_seq(offset, end, data, seq)
+            self.size = self._finished = end + 1
+            if end - self._told > _BLOCK:
+                self._advance()
+        self._report.bytes[OK] += ok_bytes
+        self._report.lines[OK] += ok_lines
+        self._report.turns += ok_lines
+
+    def takes_line_by_hand(self, end: int, size: int) -> bool:
+        """Count the last line if it is a whole turn by hand that lacks only its newline."""
+        if self.size != end or size - end > lines.MAX_LINE_BYTES:
+            return False
+        data = os.pread(self._fd, size - end, end)
+        if codec.is_sealed(data) or codec.fault_of(data) is not None:
+            return False
+        self._number += 1
+        self.size = size
+        self._take_odd(end, size, data, newline=0)
+        return True
+
+    def take_torn(self, end: int, size: int) -> None:
+        """Count the unfinished last line, if there is one."""
+        if end >= size:
+            return
+        self._number += 1
+        self.size = size
+        kind, words = TORN, "unfinished"
+        seq = None
+        if size - end > lines.MAX_LINE_BYTES:
+            kind, words = TOO_LONG, codec.TOO_LONG
+        else:
+            data = os.pread(self._fd, size - end, end)
+            seq = codec.claimed_seq(data)
+            reason = codec.fault_of(data)
+            if reason is None:
+                words = "lacks its newline"
+            else:
+                kind, words, _ = look_at(data, reason, self._highest)
+                if kind in (CHECKSUM, NOT_JSON, NOT_A_TURN):
+                    kind, words = TORN, "unfinished"
+        self._count(kind, size - end)
+        if kind != BLANK:
+            self._find(Finding(self._number, end, size - end, kind, words, seq=seq))
+
+    def look_for_shared_ids(self) -> None:
+        """Tell of every turn that has the id of one before it."""
+        repeated = iter(sorted(self._ids.repeated()))
+        while wanted := set(islice(repeated, _IDS_AT_A_TIME)):
+            first: dict[bytes, tuple[int, int, int]] = {}
+            for number, (offset, end, data, _) in enumerate(self._again(), 1):
+                encoded = None if data is None else verify_ids.id_of(data)
+                if data is None or encoded is None or hash(encoded) not in wanted:
+                    continue
+                if encoded in first:
+                    self._find_shared(number, offset, data, encoded, first[encoded])
+                else:
+                    first[encoded] = number, offset, end - offset
+
+    def finish(self) -> VerifyReport:
+        """Return what was found."""
+        self._report.size = self.size
+        self._report.last_seq = self._highest or None
+        self._advance()
+        return self._report
+
+    def _advance(self) -> None:
+        self._advanced(self.size - self._told)
+        self._told = self.size
+
+    def _again(self) -> Iterator[Checked]:
+        yield from in_order(self._fd, 0, self._finished, is_final=True)
+        if self.size > self._finished:
+            data = os.pread(self._fd, self.size - self._finished, self._finished)
+            good = codec.fault_of(data) is None and not codec.is_sealed(data)
+            yield self._finished, self.size, data if good else None, codec.TORN
+
+    def _take_damaged(self, offset: int, end: int, reason: str) -> None:
+        length = end - offset
+        turn_id = seq = None
+        if reason == codec.TOO_LONG:
+            kind, words = TOO_LONG, reason
+        else:
+            data = os.pread(self._fd, length, offset)
+            kind, words, parts = look_at(data, reason, self._highest)
+            seq = codec.claimed_seq(data)
+            head = codec.head_of(data) if kind in (HALF_BATCH, CHECKSUM) else None
+            if head is not None:
+                turn_id = _text(head[0])
+            for start, stop, is_record in parts:
+                if is_record:
+                    self._highest = max(self._highest, codec.seq_of(data[start:stop]) or 0)
+        self._count(kind, length + 1)
+        if kind != BLANK:
+            self._find(Finding(self._number, offset, length, kind, words, turn_id, seq))
+
+    def _take_odd(self, offset: int, end: int, data: bytes, *, newline: int = 1) -> None:
+        """Count a good line that is not of convmem's usual shape: a mark, or one by hand."""
+        length = end - offset
+        if codec.is_seq_floor(data):
+            self._count(MARK, length + newline)
+            self._highest = max(self._highest, codec.seq_of(data) or 0)
+            return
+        turn = codec.parse(data)
+        if turn is None:
+            self._count(NOT_A_TURN, length + newline)
+            words = "JSON, but not a turn"
+            self._find(Finding(self._number, offset, length, NOT_A_TURN, words))
+            return
+        self._count(OK if codec.is_sealed(data) else UNSEALED, length + newline)
+        self._report.turns += 1
+        if turn.id is not None:
+            self._ids.add(jsontext.dumps(turn.id))
+        if turn.seq is not None:
+            self._take_seq(offset, end, data, turn.seq)
+
+    def _take_seq(self, offset: int, end: int, data: bytes, seq: int) -> None:
+        report = self._report
+        report.first_seq = seq if report.first_seq is None else min(report.first_seq, seq)
+        if seq > self._highest:
+            self._highest = seq
+            return
+        encoded = verify_ids.id_of(data)
+        turn_id = None if encoded is None else _text(encoded)
+        words = f"seq {seq} stands behind {self._highest}"
+        self._find(Finding(self._number, offset, end - offset, SEQ_DISORDER, words, turn_id, seq))
+
+    def _find_shared(
+        self, number: int, offset: int, data: bytes, encoded: bytes, first: tuple[int, int, int]
+    ) -> None:
+        first_number, first_offset, first_length = first
+        how = verify_ids.compare(os.pread(self._fd, first_length, first_offset), data)
+        words = {
+            verify_ids.COPY: f"line {first_number} is the same turn",
+            verify_ids.SAME: f"line {first_number} has the same id and says the same",
+            verify_ids.OTHER: f"line {first_number} has the same id and says something else",
+        }[how]
+        self._find(
+            Finding(
+                number, offset, len(data), DUPLICATE_ID, words, _text(encoded), codec.seq_of(data)
+            )
+        )
+
+    def _count(self, kind: str, length: int) -> None:
+        self._report.bytes[kind] += length
+        self._report.lines[kind] += 1
+
+    def _find(self, finding: Finding) -> None:
+        found = self._report.found
+        found[finding.kind] = found.get(finding.kind, 0) + 1
+        if len(self._report.findings) < _MOST_FINDINGS:
+            self._report.findings.append(finding)
+        self._tell(finding)
+
+
+def _text(encoded: bytes) -> str | None:
+    """Return the id that damaged or good JSON text holds, if it can be read."""
+    try:
+        return codec.text_of(encoded)
+    except ValueError:
+        return None

@@ -1,0 +1,193 @@
+"""What is known of each conversation of a namespace, at the cost of what changed since last time.
+
+What a look at a log's ends told, and a whole reading where there was one, is kept in an index (see
+``facts_index``) that may be deleted at any time: no answer changes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from convmem.errors import ConvmemError, storage_error
+from convmem.log.count import count as count_log
+from convmem.log.look import look
+from convmem.stores.facts_index import Facts, Index, stamp_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import TypeAlias
+
+    from convmem.log.files import Folder
+    from convmem.progress import Observer
+
+    # Is told which file (its name without ending) could not be read, and why.
+    Failed: TypeAlias = Callable[[str, ConvmemError], None]
+
+PLAIN = ".jsonl"
+COMPRESSED = ".jsonl.zst"
+TASK = "reading"
+
+# A change within one tick of the file system's clock may leave no trace in the file's times. What
+# is looked at so soon after its last change is not kept.
+_TICK_NS = 50_000_000
+# Writing the index should cost less than it saves: so much must have been read anew, and at
+# least a quarter of the index.
+_WORTH_BYTES = 512 << 10
+# What one look costs, as bytes of reading that take as long.
+_LOOK_BYTES = 8 << 10
+
+_OPEN = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+)
+
+
+def facts_of(
+    folder: Folder,
+    *,
+    count: bool = False,
+    names: Iterable[str] | None = None,
+    failed: Failed,
+    observer: Observer,
+) -> dict[str, Facts]:
+    """Return the facts of every conversation in *folder*, by its file's name without ending.
+
+    Looks at those that are new or were changed since the index was written, with *count* reads
+    them whole, and writes the index anew if that was much. Where nothing changed no log is opened.
+
+    Args:
+        folder: The namespace's folder.
+        count: Whether every plain log's ``counts`` are wanted.
+        names: Only these; what is not there is left out.
+        failed: Is told of each log that cannot be read; it is left out.
+        observer: Is told of the bytes that have to be read, as the task ``TASK``.
+    """
+    index = Index.load(folder)
+    found: dict[str, Facts] = {}
+    unknown: dict[str, int] = {}  # and what reading it will cost
+    for name, is_compressed, state in _states(folder, names):
+        stamp = stamp_of(state)
+        facts = index.get(name, stamp, is_compressed=is_compressed)
+        if is_compressed:
+            found[name] = facts or Facts(stamp, state.st_size, is_compressed=True)
+        elif facts is None or (count and facts.counts is None):
+            unknown[name] = _LOOK_BYTES + (state.st_size if count else 0)
+        else:
+            found[name] = facts
+    if not unknown:
+        return found
+    observer.started(TASK, sum(unknown.values()))
+    passing = set()  # what changed too lately to be kept
+    cost = 0
+    for name in unknown:
+        try:
+            found[name], read, is_lasting = _read(folder, name, index, count, observer)
+            cost += read
+            if not is_lasting:
+                passing.add(name)
+        except FileNotFoundError:
+            continue  # removed since
+        except ConvmemError as error:
+            failed(name, error)
+        except OSError as error:
+            where = os.path.join(folder.path, name + PLAIN)
+            failed(name, storage_error(error, f"cannot read {where}"))
+    observer.finished(TASK)
+    if cost >= max(_WORTH_BYTES, index.bytes // 4):
+        kept = {name: facts for name, facts in found.items() if name not in passing}
+        index.save(folder, kept, keep_others=names is not None)
+    return found
+
+
+def remember(folder: Folder, learnt: Mapping[str, Facts]) -> None:
+    """Keep what was *learnt* elsewhere, such as by a compaction that read a log whole.
+
+    Costs a rewrite of the index: call it once for many.
+    """
+    if learnt:
+        Index.load(folder).save(folder, learnt, keep_others=True)
+
+
+def _states(
+    folder: Folder, names: Iterable[str] | None
+) -> Iterator[tuple[str, bool, os.stat_result]]:
+    """Yield (name, is compressed, state) of each file that is named as a conversation.
+
+    Where both a plain and a compressed file are there, the plain one is the truth.
+    """
+    if names is not None:
+        for name in names:
+            for ending in (PLAIN, COMPRESSED):
+                try:
+                    state = folder.stat(name + ending)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(state.st_mode):
+                    yield name, ending == COMPRESSED, state
+                    break
+        return
+    compressed: dict[str, os.DirEntry[str]] = {}
+    plain: set[str] = set()
+    for entry in folder.entries():
+        file = entry.name
+        try:
+            if file.endswith(PLAIN):
+                if file[0] != "." and entry.is_file(follow_symlinks=False):
+                    name = file[: -len(PLAIN)]
+                    plain.add(name)
+                    yield name, False, entry.stat(follow_symlinks=False)
+            elif (
+                file.endswith(COMPRESSED)
+                and file[0] != "."
+                and entry.is_file(follow_symlinks=False)
+            ):
+                compressed[file[: -len(COMPRESSED)]] = entry
+        except FileNotFoundError:
+            continue  # removed while we looked
+    for name, entry in compressed.items():
+        if name not in plain:
+            try:
+                yield name, True, entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+
+
+def _read(
+    folder: Folder, name: str, index: Index, count: bool, observer: Observer
+) -> tuple[Facts, int, bool]:
+    """Return the facts as the log says them now, what that cost, and whether they may be kept."""
+    # Not by ``open_file``: ten thousand of these are one list.
+    fd = os.open(name + PLAIN, _OPEN, dir_fd=folder.fd)
+    try:
+        state = os.fstat(fd)
+        if not stat.S_ISREG(state.st_mode):
+            raise FileNotFoundError(name)  # a link or a pipe took its place meanwhile
+        is_lasting = time.time_ns() - state.st_ctime_ns > _TICK_NS
+        size = state.st_size
+        facts = Facts(stamp_of(state), size)
+        ends = look(fd, size)
+        cost = _LOOK_BYTES
+        observer.advanced(TASK, cost)
+        if count:
+            known = index.counts_before(name, facts.stamp)
+            facts.counts, read = count_log(
+                fd,
+                size,
+                known=known,
+                may_be_torn=is_lasting,
+                advanced=lambda amount: observer.advanced(TASK, amount),
+            )
+            cost += read
+    finally:
+        os.close(fd)
+    facts.is_looked_at = True
+    facts.first_ts, facts.last_ts = ends.first_ts, ends.last_ts
+    facts.last_seq, facts.title = ends.last_seq, ends.title
+    # What looks torn may be a turn that is just being written.
+    facts.is_torn = ends.is_torn and is_lasting
+    return facts, cost, is_lasting
