@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from convmem.archive import Archive as Archive
+    from convmem.context.tokens import TokenCounter as TokenCounter
+    from convmem.context.window import ContextWindow as ContextWindow
     from convmem.conversation import Conversation as Conversation
     from convmem.conversation import TurnList as TurnList
     from convmem.errors import ConversationNotFound as ConversationNotFound
@@ -29,9 +31,13 @@ if TYPE_CHECKING:
     from convmem.errors import StorageFull as StorageFull
     from convmem.errors import TurnConflict as TurnConflict
     from convmem.errors import UsageError as UsageError
+    from convmem.event_log import EventLog as EventLog
+    from convmem.event_log import JsonFormatter as JsonFormatter
+    from convmem.event_log import Observers as Observers
     from convmem.log.durability import Durability as Durability
     from convmem.log.follow import Cursor as Cursor
     from convmem.log.survey import CompactionReport as CompactionReport
+    from convmem.metrics import Metrics as Metrics
     from convmem.progress import Observer as Observer
     from convmem.retention import RetentionPolicy as RetentionPolicy
     from convmem.stores.protocol import Store as Store
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Archive": "convmem.archive",
     "CompactionReport": "convmem.log.survey",
+    "ContextWindow": "convmem.context.window",
     "Conversation": "convmem.conversation",
     "ConversationNotFound": "convmem.errors",
     "ConvmemError": "convmem.errors",
@@ -48,14 +55,19 @@ _PLACES = {
     "Cursor": "convmem.log.follow",
     "Durability": "convmem.log.durability",
     "DurabilityUnknown": "convmem.errors",
+    "EventLog": "convmem.event_log",
     "InvalidContinuationId": "convmem.errors",
     "InvalidTurn": "convmem.errors",
+    "JsonFormatter": "convmem.event_log",
     "LockTimeout": "convmem.errors",
+    "Metrics": "convmem.metrics",
     "Observer": "convmem.progress",
+    "Observers": "convmem.event_log",
     "RetentionPolicy": "convmem.retention",
     "StorageError": "convmem.errors",
     "StorageFull": "convmem.errors",
     "Store": "convmem.stores.protocol",
+    "TokenCounter": "convmem.context.tokens",
     "Turn": "convmem.turns",
     "TurnConflict": "convmem.errors",
     "TurnList": "convmem.conversation",

@@ -16,7 +16,7 @@ from convmem.stores.values import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from datetime import datetime, timedelta
     from types import TracebackType
     from typing import Any, Self
@@ -271,12 +271,18 @@ class Archive:
         older_than: timedelta,
         *,
         namespace: str | None = None,
+        only: Collection[str] | None = None,
         dry_run: bool = False,
         now: datetime | None = None,
     ) -> list[TrashFile]:
         """Remove for good what was put into the trash of a namespace before *older_than* ago.
 
         What came from conversations on the keep-list stays. Returns what went.
+
+        Args:
+            older_than: How long it has been in the trash at least.
+            namespace: Whose; the archive's own by default.
+            only: Only what came from the conversations of these ids.
         """
         from datetime import UTC, datetime
 
@@ -288,6 +294,7 @@ class Archive:
             each
             for each in upkeep.trash(place)
             if moment - each.removed >= older_than
+            and (only is None or each.continuation_id in only)
             and not (each.continuation_id and rules.is_kept(place, each.continuation_id))
         ]
         return upkeep.purge(place, old, now=moment, dry_run=dry_run)

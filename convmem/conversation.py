@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
+from time import perf_counter
 
 from convmem import turns as turns_module
-from convmem.errors import ConversationNotFound, TurnConflict, UsageError
+from convmem.errors import ConversationNotFound, ConvmemError, TurnConflict, UsageError
 from convmem.log.durability import Durability
 from convmem.log.follow import ANY_TURN, Cursor
 from convmem.log.read import Filter
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from convmem.archive import Archive
+    from convmem.context.tokens import TokenCounter
+    from convmem.context.window import ContextWindow, Pinned
+    from convmem.log.cold_compress import CompressionReport
     from convmem.log.follow import Follower
     from convmem.log.read import StoredTurn
     from convmem.log.records import Damage
@@ -232,16 +236,24 @@ class Conversation:
         self._archive._refuse_if_kept(self.namespace, self.continuation_id)
         observer = self._archive._observer
         task = self.continuation_id
-        return self._store().upkeep.compact(
-            self.namespace,
-            self.continuation_id,
-            policy,
-            now=datetime.now(UTC) if now is None else now,
-            discard=discard,
-            dry_run=dry_run,
-            advanced=lambda amount: observer.advanced(task, amount),
-            summarize=None if summarize is None else _of_turns(summarize),
-        )
+        began = perf_counter()
+        try:
+            report = self._store().upkeep.compact(
+                self.namespace,
+                self.continuation_id,
+                policy,
+                now=datetime.now(UTC) if now is None else now,
+                discard=discard,
+                dry_run=dry_run,
+                advanced=lambda amount: observer.advanced(task, amount),
+                summarize=None if summarize is None else _of_turns(summarize),
+            )
+        except ConvmemError as error:
+            observer.failed(task, "compact", error)
+            raise
+        if not dry_run:
+            observer.compacted(task, report, perf_counter() - began)
+        return report
 
     def delete(
         self, *, reason: str = "asked", dry_run: bool = False, now: datetime | None = None
@@ -304,6 +316,52 @@ class Conversation:
             advanced=lambda amount: observer.advanced(task, amount),
         )
 
+    def compress(
+        self,
+        *,
+        idle: timedelta | float | None = None,
+        dry_run: bool = False,
+        now: datetime | None = None,
+    ) -> CompressionReport:
+        """Compress the whole conversation with zstd, for good reading and until the next append.
+
+        What was written is read back and compared before the plain log goes. Others may read
+        and write meanwhile: if somebody has appended, the log stays as it is.
+
+        Args:
+            idle: Only if the last turn is older than this (a ``timedelta``, or seconds).
+            dry_run: Say what it would give; writes nothing.
+            now: What *idle* counts to; the present by default.
+
+        Raises:
+            ConversationNotFound, LockTimeout, StorageFull, StorageError: The log is as it was.
+            UsageError: zstd is not installed: ``pip install 'convmem[zstd]'``.
+        """
+        from datetime import UTC, datetime, timedelta
+
+        observer = self._archive._observer
+        task = self.continuation_id
+        return self._store().upkeep.compress(
+            self.namespace,
+            self.continuation_id,
+            now=datetime.now(UTC) if now is None else now,
+            idle_seconds=idle.total_seconds() if isinstance(idle, timedelta) else idle,
+            dry_run=dry_run,
+            advanced=lambda amount: observer.advanced(task, amount),
+        )
+
+    def uncompress(self, *, dry_run: bool = False) -> CompressionReport:
+        """Make the log plain again now; the next append would do it too.
+
+        Raises:
+            ConversationNotFound, LockTimeout, StorageFull, StorageError: The log is as it was.
+            CorruptLog: The compressed log is damaged; it stays.
+            UsageError: zstd is not installed.
+        """
+        return self._store().upkeep.uncompress(
+            self.namespace, self.continuation_id, dry_run=dry_run
+        )
+
     def state(self) -> dict[str, Any]:
         """Return the state: a small JSON object beside the turns, for session ids and tokens.
 
@@ -358,6 +416,56 @@ class Conversation:
             LockTimeout, StorageError: Try again.
         """
         return self._store().clear_state(self.namespace, self.continuation_id)
+
+    def context(
+        self,
+        *,
+        max_tokens: int | None = None,
+        max_turns: int | None = None,
+        pinned: Pinned = (),
+        counter: TokenCounter | None = None,
+        form: str = "messages",
+    ) -> ContextWindow:
+        """Return the newest turns that fit a model's budget, oldest first and without a gap.
+
+        The newest turn is always there: alone too long, its middle is cut out, and a mark says
+        so. A tool's result comes with its call or not at all. Reads the end of the log as far as
+        it needs, and its first turn; state is never in it.
+
+        Args:
+            max_tokens: How many tokens all of it may take, what is pinned included.
+            max_turns: How many turns; at least one of the two bounds must be given.
+            pinned: What comes first, whatever else fits: a text (a system message), a ``Turn``,
+                a mapping with role and content, or several of these.
+            counter: Who counts tokens; by default an estimate, meant to be a little too high.
+                ``convmem.context.tokens.token_counter("o200k_base")`` is an exact one.
+            form: What is counted: ``messages`` or ``text``, for ``as_messages`` or ``as_text``.
+
+        Raises:
+            ConversationNotFound: There is no such conversation.
+            UsageError: A bound is wrong, or what is pinned takes more than the budget.
+
+        >>> archive.conversation("oslo-trip").context(max_tokens=4000).as_messages()
+        [{'role': 'user', 'content': 'And by train?'}, …]
+        """
+        from contextlib import closing
+
+        from convmem.context.window import window_of
+
+        stored = self._store().newest_first(
+            self.namespace, self.continuation_id, damaged=self._damaged()
+        )
+        with closing(stored):
+            return window_of(
+                (each.turn for each in stored),
+                lambda: self.turns(on_damage=lambda _: None),
+                continuation_id=self.continuation_id,
+                max_tokens=max_tokens,
+                max_turns=max_turns,
+                pinned=pinned,
+                counter=counter,
+                form=form,
+            )
 
     @property
     def path(self) -> str:

@@ -1,18 +1,38 @@
-"""What the core tells whoever watches: progress, damage passed over, tails that were healed.
+"""What the core tells whoever watches: what was done and how long it took, damage, progress.
 
 The core calls an ``Observer``; the command line draws one. All methods may be called from any
-thread, and must not raise.
+thread, and must not raise. They run while the caller waits: be quick.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from convmem.errors import ConvmemError
     from convmem.log.records import Damage
+    from convmem.log.survey import CompactionReport
 
 
 class Observer:
     """Watches without a word. Override what is of interest."""
+
+    def recorded(
+        self, continuation_id: str, turns: int, bytes: int, seconds: float, waited_seconds: float
+    ) -> None:
+        """Turns were acknowledged: so many that are new, 0 for a retry, in so many bytes.
+
+        *seconds* is what the caller waited, from the call to the answer; *waited_seconds* is how
+        much of that went by while others held the conversation's lock.
+        """
+
+    def read(self, continuation_id: str, turns: int, seconds: float) -> None:
+        """The last *turns* turns were read, for ``tail`` and the like."""
+
+    def compacted(self, continuation_id: str, report: CompactionReport, seconds: float) -> None:
+        """A compaction came to its end; perhaps there was nothing to drop."""
+
+    def failed(self, continuation_id: str, doing: str, error: ConvmemError) -> None:
+        """The caller got *error* for what it asked: ``"record"`` or ``"compact"``."""
 
     def damaged(self, continuation_id: str, damage: Damage) -> None:
         """Bytes of a log are no turn and were passed over by a reader."""

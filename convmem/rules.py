@@ -38,7 +38,7 @@ class Who:
 
     def matches(self, namespace: str, continuation_id: str) -> bool:
         """Whether the rule speaks of that conversation."""
-        # Asked of every conversation for every rule: a loop, since a generator costs three times it.
+        # Asked of each conversation for each rule: a loop, since a generator takes thrice the time.
         for pattern in self.id:
             if _test(pattern)(continuation_id):
                 break

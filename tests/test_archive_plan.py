@@ -126,8 +126,9 @@ def test_those_idle_longest_go_until_the_rest_fits():
     assert room.steps[0].because == (
         "idle for 40d; all logs take 500 B, [archive] max_bytes is 250 B"
     )
-    exact = replace(rules, archive=replace(rules.archive, max_bytes=500))
-    assert plan_room(exact, facts, NOW).steps == ()
+    for limit, gone in ((200, "bca"), (199, "bcae"), (500, ""), (499, "b")):
+        exact = replace(rules, archive=replace(rules.archive, max_bytes=limit))
+        assert _gone(plan_room(exact, facts, NOW).steps) == list(gone)
 
 
 def test_what_is_kept_or_was_active_lately_stays_though_the_rest_does_not_fit():

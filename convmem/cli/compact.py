@@ -1,48 +1,32 @@
-"""``convmem compact``: let old turns go under a policy, by hand or from cron."""
+"""``convmem compact``: let old turns go under a policy, or under the rules of the archive."""
 
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import islice
-from typing import Any
+from datetime import timedelta
 
+from convmem import maintenance
 from convmem.archive import Archive
+from convmem.archive_plan import ConversationFacts
 from convmem.cli import values
 from convmem.cli.boundary import EXIT_CODES
+from convmem.cli.compact_jobs import Job, carry_out, helpers_for
+from convmem.cli.compact_talk import Talk
 from convmem.cli.output.bar import Bar
-from convmem.cli.output.messages import Messages, stdout_is_terminal
-from convmem.cli.places import namespace_of, open_archive, root_of
+from convmem.cli.output.messages import Messages
+from convmem.cli.places import namespace_of, open_archive, root_of, settings_of
 from convmem.cli.spec import Context
+from convmem.cli.summarizing import Summarizer
 from convmem.errors import ConversationNotFound, ConvmemError, UsageError
-from convmem.log.survey import CompactionReport
+from convmem.maintenance import Done, Work
 from convmem.progress import Observer
 from convmem.quantities import format_size
 from convmem.retention import RetentionPolicy
+from convmem.rules import Rules
 
-# Conversations that a worker process is given at a time.
-_SHARE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What is the same for every conversation; goes to worker processes as it is."""
-
-    root: str
-    namespace: str
-    policy: RetentionPolicy
-    discard: bool
-    dry_run: bool
-    now: datetime
-
-
-_Outcome = tuple[str, CompactionReport | ConvmemError]
+_NO_POLICY = (
+    "give --keep-last N, --max-age 90d or --max-bytes 50M, or write rules into convmem.toml"
+)
 
 
 def run(
@@ -53,6 +37,7 @@ def run(
     keep_last: str | None,
     max_age: str | None,
     max_bytes: str | None,
+    summarize_with: str | None,
     discard: bool,
     dry_run: bool,
     jobs: str | None,
@@ -67,219 +52,171 @@ def run(
         )
     if continuation_ids and all_conversations:
         raise UsageError("--all and ids do not go together", hint="choose one of them")
+    if summarize_with is not None and discard:
+        raise UsageError(
+            "--summarize-with and --discard do not go together",
+            hint="a summary stands for turns that are in the trash",
+        )
     policy = RetentionPolicy(
         keep_last=values.count("--keep-last", keep_last),
         max_age=values.duration("--max-age", max_age),
         max_bytes=values.size("--max-bytes", max_bytes),
     )
-    if policy.is_empty:
-        raise UsageError(
-            "there is no policy, so nothing would go",
-            hint="give --keep-last N, --max-age 90d or --max-bytes 50M",
-        )
-    workers = values.count("--jobs", jobs, least=1) or 1
-    job = _Job(root_of(context), namespace_of(context), policy, discard, dry_run, datetime.now(UTC))
-    with open_archive(context, observer=Observer()) as archive:
-        if all_conversations:
-            names = sorted(chat.continuation_id for chat in archive.conversations())
+    settings = settings_of(context)
+    asked = values.count("--jobs", jobs, least=1)
+    now = values.now(context)
+    job = Job(
+        root_of(context),
+        now,
+        dry_run,
+        discard,
+        settings.seconds("lock_timeout"),
+        settings.seconds("remember"),
+        None
+        if summarize_with is None
+        else Summarizer(summarize_with, settings.seconds("summarize_timeout")),
+    )
+    talk = Talk(
+        Messages(as_json=json, quiet=quiet),
+        as_json=json,
+        quiet=quiet,
+        dry_run=dry_run,
+        discard=discard,
+    )
+    with open_archive(context, observer=Observer(), settings=settings) as archive:
+        rules = archive.rules()
+        if policy.is_empty and rules.is_empty:
+            raise UsageError("there is no policy, so nothing would go", hint=_NO_POLICY)
+        if policy.is_empty and discard:
+            raise UsageError(
+                "--discard goes with a policy on the command line",
+                hint="what goes by the rules of convmem.toml always goes to the trash",
+            )
+        by_rules = _ByRules(archive, rules, context, talk) if policy.is_empty else None
+        if by_rules is not None:
+            works = by_rules.works(job, continuation_ids)
         else:
-            names = list(dict.fromkeys(continuation_ids))
-            for name in names:
-                archive.conversation(name)  # wrong usage is said before anything is changed
-        talk = _Talk(Messages(as_json=json, quiet=quiet), as_json=json, quiet=quiet, job=job)
-        total = _total_bytes(archive, names)
-    with Bar("compacting", total, quiet=quiet) as bar:
-        outcomes = (
-            _in_processes(job, names, workers, bar.advance)
-            if workers > 1 and len(names) > 1
-            else _one_by_one(job, names, bar.advance)
-        )
-        for name, outcome in outcomes:
-            talk.tell(name, outcome)
-    talk.sum_up(len(names))
+            works = _under_policy(archive, rules, context, policy, continuation_ids)
+        total = _total_bytes(archive, works)
+        helpers = helpers_for(asked, settings.number("jobs"), works, total)
+        done = _carry_out(job, works, helpers, total, talk, quiet=quiet)
+        if by_rules is not None and all_conversations:
+            by_rules.make_room(job, done, quiet=quiet)
+            by_rules.purge(job)
+    talk.sum_up(len(works))
     if not talk.failures:
         return 0
-    if len(names) == 1 and not all_conversations:
+    if len(works) == 1 and not all_conversations:
         return EXIT_CODES.get(talk.failures[0].kind, 1)
     return 7
 
 
-class _Talk:
-    """Says what happened to each conversation, and to all."""
-
-    def __init__(self, messages: Messages, *, as_json: bool, quiet: bool, job: _Job) -> None:
-        self.failures: list[ConvmemError] = []
-        self._messages = messages
-        self._as_json = as_json
-        self._quiet = quiet
-        self._job = job
-        # From cron one line for all is enough; who tries it dry wants to see each.
-        self._tells_each = job.dry_run or stdout_is_terminal()
-        self._changed = 0
-        self._turns = 0
-        self._bytes = 0
-
-    def tell(self, name: str, outcome: CompactionReport | ConvmemError) -> None:
-        """Say what happened to one conversation."""
-        if isinstance(outcome, ConvmemError):
-            self.failures.append(outcome)
-            self._messages.error(outcome, where=f"{name}: ", continuation_id=name)
-            return
-        self._changed += outcome.dropped > 0
-        self._turns += outcome.dropped
-        self._bytes += outcome.dropped_bytes
-        if self._as_json:
-            from convmem.cli.output.machine import write_object
-
-            write_object(_as_dict(name, self._job.namespace, outcome))
-        elif self._tells_each and outcome.dropped and not self._quiet:
-            print(_sentence(name, outcome))
-
-    def sum_up(self, count: int) -> None:
-        """Say what happened in all, if anything did."""
-        if self._as_json or self._quiet or (not self._turns and not self._tells_each):
-            return
-        if not self._turns:
-            print("nothing to drop")
-            return
-        verb = "would drop" if self._job.dry_run else "dropped"
-        to = "for good" if self._job.discard else "to the trash"
-        print(
-            f"{verb} {self._turns:,} turns ({format_size(self._bytes)}) {to},"
-            f" from {self._changed:,} of {count:,} conversations"
-        )
-
-
-def _one_by_one(
-    job: _Job, names: Sequence[str], advance: Callable[[int], None]
-) -> Iterator[_Outcome]:
-    with _opened(job, _Advancing(advance)) as archive:
-        if len(names) > 1:
-            archive.expect_many_compactions()
-        for name in names:
-            yield name, _compact_one(archive, job, name)
-
-
-def _in_processes(
-    job: _Job, names: Sequence[str], workers: int, advance: Callable[[int], None]
-) -> Iterator[_Outcome]:
-    rest = iter(names)
-    shares = list(iter(lambda: list(islice(rest, _SHARE)), []))
-    from multiprocessing import get_context
-
-    # Not forked: the children must not share this process's open files and locks.
-    pool = ProcessPoolExecutor(
-        max_workers=min(workers, len(shares)),
-        mp_context=get_context("spawn"),
-        initializer=_let_ctrl_c_end_us,
-    )
-    try:
-        # Helpers inherit that Ctrl-C waits, until they are ready to die of it without a word.
-        with _ctrl_c_waits():
-            answers = pool.map(_compact_share, [job] * len(shares), shares)
-        for outcomes in answers:
-            for name, outcome in outcomes:
-                if isinstance(outcome, CompactionReport):
-                    advance(outcome.bytes_before)
-                yield name, outcome
-        pool.shutdown()
-    except BrokenProcessPool:
-        raise ConvmemError(
-            "a helper process died", hint="nothing is lost; what was not compacted was not changed"
-        ) from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _let_ctrl_c_end_us() -> None:
-    """In a helper: Ctrl-C goes to the whole group, and what it interrupts loses nothing."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-@contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _compact_share(job: _Job, names: list[str]) -> list[_Outcome]:
-    return list(_one_by_one(job, names, _ignore))
-
-
-def _compact_one(archive: Archive, job: _Job, name: str) -> CompactionReport | ConvmemError:
-    try:
-        return archive.conversation(name).compact(
-            job.policy, discard=job.discard, dry_run=job.dry_run, now=job.now
-        )
-    except ConvmemError as error:
-        return error
-
-
-def _opened(job: _Job, observer: Observer) -> Archive:
-    return Archive.open(job.root, namespace=job.namespace, observer=observer)
-
-
-class _Advancing(Observer):
-    """Passes progress on to the bar."""
-
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self._advance = advance
-
-    def advanced(self, task: str, amount: int) -> None:
-        self._advance(amount)
-
-
-def _total_bytes(archive: Archive, names: Sequence[str]) -> int:
-    total = 0
+def _under_policy(
+    archive: Archive,
+    rules: Rules,
+    context: Context,
+    policy: RetentionPolicy,
+    continuation_ids: list[str],
+) -> list[Work]:
+    """Return the work on the conversations that were named, or on all but the kept ones."""
+    namespace = namespace_of(context)
+    names = list(dict.fromkeys(continuation_ids))
     for name in names:
+        archive.conversation(name)  # wrong usage is said before anything is changed
+    if not names:
+        names = sorted(
+            chat.continuation_id
+            for chat in archive.conversations()
+            if not rules.is_kept(namespace, chat.continuation_id)
+        )
+    return [Work(namespace, name, policy) for name in names]
+
+
+class _ByRules:
+    """A run under the rules of ``convmem.toml``: in every namespace, unless one is named."""
+
+    def __init__(self, archive: Archive, rules: Rules, context: Context, talk: Talk) -> None:
+        self._archive = archive
+        self._rules = rules
+        self._talk = talk
+        self._namespace = namespace_of(context)
+        self._is_whole = not (context.namespace or context.env.get("CONVMEM_NAMESPACE"))
+        self._places = archive.namespaces() if self._is_whole else [self._namespace]
+        self._facts: list[ConversationFacts] = []
+
+    def works(self, job: Job, continuation_ids: list[str]) -> list[Work]:
+        """Return what the rules ask for; of named conversations only their compaction."""
+        if continuation_ids:
+            return [self._work_on(name) for name in dict.fromkeys(continuation_ids)]
+        self._facts = maintenance.facts_of(self._archive, self._places, self._fail)
+        steps = maintenance.plan(self._rules, self._facts, job.now)
+        return [Work.of(step) for step in steps if not step.is_nothing]
+
+    def make_room(self, job: Job, done: list[Done], *, quiet: bool) -> None:
+        """Delete the conversations idle longest until the rest fits, where a rule says so."""
+        if not self._is_whole or self._rules.archive.max_bytes is None:
+            return
+        facts = self._facts
+        if not job.dry_run:
+            facts, done = maintenance.facts_of(self._archive, self._places, _told_before), []
+        room = maintenance.room_after(self._rules, facts, done, job.now)
+        _carry_out(job, [Work.of(step) for step in room.steps], 1, 0, self._talk, quiet=quiet)
+        if room.excess_bytes:
+            self._talk.warn(
+                "archive_max_bytes",
+                f"the archive is still {format_size(room.excess_bytes)} larger than its rule"
+                " allows",
+                "the rest is kept, was active lately or has no time; see [archive] min_idle",
+            )
+
+    def purge(self, job: Job) -> None:
+        """Empty the trash of what is too old, where a rule says so."""
+        seconds = self._rules.trash_max_age_seconds
+        if seconds is None:
+            return
+        for namespace in self._places:
+            gone = self._archive.purge_trash(
+                timedelta(seconds=seconds),
+                namespace=namespace,
+                dry_run=job.dry_run,
+                now=job.now,
+            )
+            self._talk.tell_purged(namespace, gone)
+
+    def _work_on(self, name: str) -> Work:
+        self._archive.conversation(name)
+        rule = self._rules.rule_for(self._namespace, name)
+        if rule is None or rule.policy is None:
+            raise UsageError(
+                f"no rule of convmem.toml says how to compact {name!r}", hint=_NO_POLICY
+            )
+        return Work(self._namespace, name, rule.policy, because=f"retention rule {rule.number}")
+
+    def _fail(self, continuation_id: str, error: ConvmemError) -> None:
+        self._talk.fail(error, continuation_id)
+
+
+def _carry_out(
+    job: Job, works: list[Work], helpers: int, total: int, talk: Talk, *, quiet: bool
+) -> list[Done]:
+    done = []
+    with Bar("compacting", total, quiet=quiet) as bar:
+        for each in carry_out(job, works, helpers, bar.advance):
+            talk.tell(each)
+            done.append(each)
+    return done
+
+
+def _total_bytes(archive: Archive, works: list[Work]) -> int:
+    total = 0
+    for work in works:
         try:
-            total += os.stat(archive.conversation(name).path).st_size
+            chat = archive.conversation(work.continuation_id, namespace=work.namespace)
+            total += os.stat(chat.path).st_size
         except (OSError, ConversationNotFound):
             continue  # told when it is its turn
     return total
 
 
-def _sentence(name: str, report: CompactionReport) -> str:
-    from convmem.cli.boundary import one_line
-
-    verb = "would go" if report.dry_run else "dropped"
-    why = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
-    runs = ", ".join(
-        f"{first}" if first == last else f"{first}-{last}" for first, last in report.ranges[:5]
-    )
-    more = ", …" if len(report.ranges) > 5 else ""
-    return (
-        f"{one_line(name)}: {report.dropped:,} turns ({format_size(report.dropped_bytes)}) {verb}"
-        f" [{why}; seq {runs}{more}]; {report.kept:,} kept,"
-        f" {format_size(report.bytes_before)} to {format_size(report.bytes_after)}"
-    )
-
-
-def _as_dict(name: str, namespace: str, report: CompactionReport) -> dict[str, Any]:
-    return {
-        "continuation_id": name,
-        "namespace": namespace,
-        "dry_run": report.dry_run,
-        "kept": report.kept,
-        "dropped": report.dropped,
-        "reasons": report.reasons,
-        "ranges": report.ranges,
-        "dropped_bytes": report.dropped_bytes,
-        "bytes_before": report.bytes_before,
-        "bytes_after": report.bytes_after,
-        "damaged": report.damaged,
-        "trash": report.trash,
-        "quarantine": report.quarantine,
-    }
-
-
-def _ignore(amount: int) -> None:
-    """A worker's progress is told by its outcomes."""
+def _told_before(continuation_id: str, error: ConvmemError) -> None:
+    """What cannot be read was told when the run began."""

@@ -48,7 +48,7 @@ def run(
         raise UsageError(f"--dry-run does not go with {action}", hint=_HINT)
     messages = Messages(as_json=json, quiet=quiet)
     ttl_seconds = values.duration("--ttl", ttl)
-    with open_archive(context, observer=_SetAside(messages)) as archive:
+    with open_archive(context, observer=_SetAside(messages), messages=messages) as archive:
         chat = archive.conversation(continuation_id)
         if action == "get":
             return _get(chat, words, messages, as_json=json)

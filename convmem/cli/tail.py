@@ -8,7 +8,7 @@ from collections import deque
 from convmem import jsontext
 from convmem.cli import values
 from convmem.cli.output.messages import Messages, SkippedDamage, stdout_is_terminal
-from convmem.cli.places import open_archive
+from convmem.cli.places import open_archive, settings_of
 from convmem.errors import UsageError, storage_error
 from convmem.log.follow import Cursor
 from convmem.log.read import Filter
@@ -96,7 +96,8 @@ def show(
     wanted = _filter(role, since, until)
     messages = Messages(as_json=json, quiet=quiet)
     skipped = SkippedDamage(messages, continuation_id)
-    with open_archive(context, messages=messages) as archive:
+    settings = settings_of(context, messages)
+    with open_archive(context, settings=settings) as archive:
         chat = archive.conversation(continuation_id)
         found = chat.stored_turns(
             roles=wanted.roles, since=wanted.since, until=wanted.until, damaged=skipped.damaged
@@ -106,7 +107,8 @@ def show(
         else:
             from convmem.cli.output import human
 
-            with human.pager(context.env, messages, is_wanted=not no_pager) as pager:
+            is_wanted = not no_pager and settings.word("output.pager") != "never"
+            with human.pager(context.env, messages, is_wanted=is_wanted) as pager:
                 _write_all(found, human.markdown_writer(context.env, pager))
     skipped.tell()
     return 0

@@ -12,7 +12,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from convmem.cli.spec import Context
+
     T = TypeVar("T")
+
+
+def now(context: Context) -> datetime:
+    """Return the present: by the clock, or as CONVMEM_NOW says, for trying what time will do."""
+    present = datetime.now(UTC)
+    given = context.env.get("CONVMEM_NOW")
+    if not given:
+        return present
+    found = _read("CONVMEM_NOW", given, lambda typed: quantities.parse_time(typed, now=present))
+    return present if found is None else found
 
 
 def moment(flag: str, text: str | None) -> datetime | None:

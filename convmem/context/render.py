@@ -22,7 +22,7 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
     r"|\\(?=u\{)"
 )
-_NOT_A_WORD = re.compile(r"[^\w.-]|[^\S ]")
+_NOT_A_WORD = re.compile(r"[^\w.-]")
 
 
 def visible(text: str) -> str:

@@ -48,20 +48,23 @@ class Written:
     ``let_go``, once.
     """
 
-    __slots__ = ("answers", "count", "failure", "log", "ticket")
+    __slots__ = ("answers", "bytes", "count", "failure", "log", "ticket", "waited_seconds")
 
     def __init__(
         self,
         answers: list[Turn | TurnConflict],
         log: OpenLog,
         count: int,
+        bytes: int,
         failure: StorageError | None,
     ) -> None:
         self.answers = answers
         self.log = log
         self.ticket = log.written
         self.count = count
+        self.bytes = bytes
         self.failure = failure
+        self.waited_seconds = 0.0
 
 
 class Log:
@@ -108,9 +111,11 @@ class Log:
         """
         given = [draft.id for draft in drafts if draft.is_given]
         ahead = self._search_ahead(given) if given else None
-        self._acquire(timeout_seconds)
+        waited = self._acquire(timeout_seconds)
         try:
-            return self._write_locked(drafts, is_batch, ahead, healed)
+            written = self._write_locked(drafts, is_batch, ahead, healed)
+            written.waited_seconds = waited
+            return written
         except (TurnConflict, DurabilityUnknown):
             raise  # nothing was written, and what is believed of the file still holds
         except BaseException as error:
@@ -224,7 +229,7 @@ class Log:
         # Also for a turn that was known: who wrote it may have died before the sync.
         log.written += 1
         log.use()
-        return Written(answers, log, len(fresh), failure)
+        return Written(answers, log, len(fresh), self._committed - start, failure)
 
     def _remove_if_made_in_vain(self) -> None:
         """A first turn that could not be stored must not leave a conversation without turns."""
@@ -235,9 +240,9 @@ class Log:
         except OSError:
             return  # it is empty, and does no harm
 
-    def _acquire(self, timeout_seconds: float) -> None:
+    def _acquire(self, timeout_seconds: float) -> float:
         try:
-            self._lock.acquire(timeout_seconds)
+            return self._lock.acquire(timeout_seconds)
         except StorageError as error:
             if not self.folder.is_current():
                 raise self._folder_gone() from error
@@ -282,6 +287,8 @@ class Log:
                 fd = self.folder.open_file(self._file, flags)
                 break
             except FileNotFoundError:
+                if self._thaw():
+                    continue
                 if not create:
                     raise
             try:
@@ -297,6 +304,16 @@ class Log:
         # Another file: a compaction of the one we knew, or one that was made anew.
         self._known.forget()
         return self._open
+
+    def _thaw(self) -> bool:
+        """Make the log plain again if it lies compressed; say whether it did."""
+        try:
+            self.folder.stat(f"{self.name}.jsonl.zst")
+        except FileNotFoundError:
+            return False
+        from convmem.log import cold
+
+        return cold.thaw(self.folder, self.name)
 
     def _catch_up(self, log: OpenLog, size: int, healed: Callable[[str], None]) -> None:
         known = self._committed

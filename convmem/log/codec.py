@@ -135,6 +135,12 @@ def head_of(line: bytes) -> tuple[bytes, int, str, bytes] | None:
     return found[1], int(found[2]), str(found[3], "ascii", "replace"), found[4]
 
 
+def start_of(line: bytes) -> tuple[bytes, bytes] | None:
+    """Return (id as JSON, seq as digits) of a line that convmem wrote; dearer parts are left."""
+    found = _HEAD.match(line)
+    return None if found is None else (found[1], found[2])
+
+
 def has_head(line: bytes) -> bool:
     """Whether ``head_of`` finds the keys that a turn of ours begins with."""
     return _HEAD.match(line) is not None

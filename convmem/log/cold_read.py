@@ -8,7 +8,6 @@ no room. Nothing is left behind, whatever happens to the reader.
 from __future__ import annotations
 
 import os
-import tempfile
 
 from convmem.errors import CorruptLog, StorageFull, storage_error
 from convmem.log import lines
@@ -112,7 +111,7 @@ class Unpacked:
         except (OSError, AttributeError):
             return
         free = room.f_bavail * room.f_frsize
-        if 0 < room.f_blocks and free < needed:
+        if room.f_blocks > 0 and free < needed:
             raise StorageFull(
                 f"unpacking {self._cold.path} needs {needed:,} bytes and {free:,} are free",
                 hint="nothing was changed; make room, or set TMPDIR to where there is some",
@@ -133,5 +132,7 @@ def _nameless_file(folder: Folder, size: int) -> int:
             if room.f_bavail * room.f_frsize > size:
                 return fd
             os.close(fd)
+    import tempfile
+
     with tempfile.TemporaryFile(buffering=0) as file:
         return os.dup(file.fileno())

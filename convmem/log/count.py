@@ -74,7 +74,7 @@ class Counts:
         self.place: tuple[int, int, int] | None = None
 
     def as_list(self) -> list[Any]:
-        """Return the counts as JSON values."""
+        """Return the counts as JSON values. Compressed logs hold them: the order is for ever."""
         return [
             self.turns,
             self.roles,
@@ -171,7 +171,7 @@ def count(
     size: int,
     *,
     known: Counts | None,
-    may_be_torn: bool,
+    may_be_torn: bool = True,
     advanced: Callable[[int], None],
 ) -> tuple[Counts, int]:
     """Read the log *fd*, *size* bytes long, and return its counts and how many bytes were read.

@@ -250,7 +250,10 @@ class Follower:
             if self._folder is None or not self._folder.is_current():
                 self._folder = None
                 self._folder = self._open_folder()
-            return self._folder.stat(self._file)
+            try:
+                return self._folder.stat(self._file)
+            except FileNotFoundError:
+                return self._folder.stat(f"{self._file}.zst")  # it may lie compressed
         except FileNotFoundError:
             return None
 
@@ -307,11 +310,18 @@ class Follower:
         try:
             if self._folder is None:
                 return
-            fd = self._folder.open_file(self._file, os.O_RDONLY)
+            try:
+                fd = self._folder.open_file(self._file, os.O_RDONLY)
+                found = os.fstat(fd)
+                identity = (found.st_dev, found.st_ino)
+            except FileNotFoundError:
+                fd, identity = self._unpack(self._folder)
         except FileNotFoundError:
             return
-        found = os.fstat(fd)
-        end = lines.finished_end(fd, found.st_size)
+        if fd < 0:
+            self._identity = identity
+            return
+        end = lines.finished_end(fd, os.fstat(fd).st_size)
         self._shape = (-1, -1)
         place = None
         if self._fd < 0 or self._continues(fd, end):
@@ -324,9 +334,30 @@ class Follower:
         old, self._fd = self._fd, fd
         if old >= 0:
             os.close(old)
-        self._identity = (found.st_dev, found.st_ino)
+        self._identity = identity
         self._offset = place
         self._remember(place)
+
+    def _unpack(self, folder: Folder) -> tuple[int, tuple[int, int]]:
+        """Return a descriptor of the plain log behind a compressed one, and which file that is.
+
+        The descriptor is -1 if it is the log that was read to its end, compressed since.
+        """
+        from convmem.log.cold_read import Unpacked
+
+        cold = Unpacked(folder, self._file.removesuffix(".jsonl"))
+        try:
+            facts = cold.facts
+            if self._fd >= 0 and (facts.plain_bytes, facts.last_seq) == (
+                self._offset,
+                self.cursor.seq,
+            ):
+                os.close(cold.fd)
+                return -1, cold.identity
+            cold.fill()
+            return cold.fd, cold.identity
+        finally:
+            cold.close()
 
     def _remember(self, place: int) -> None:
         """Note the lines before *place*, as if they had been read: the log may be cut there."""

@@ -51,8 +51,8 @@ class SidecarLock:
         self._fd = -1
         self._identity = (0, 0)
 
-    def acquire(self, timeout_seconds: float) -> None:
-        """Take the lock.
+    def acquire(self, timeout_seconds: float) -> float:
+        """Take the lock; return the seconds that this took where others held it, else 0.
 
         Raises:
             LockTimeout: It was held by others for *timeout_seconds*.
@@ -60,17 +60,18 @@ class SidecarLock:
         """
         # A negative time-out would mean "for ever" to the thread lock.
         patience = max(0.0, timeout_seconds)
-        deadline = None
+        began: float | None = None  # to wait
         if not self._threads.acquire(False):
-            deadline = time.monotonic() + patience
+            began = time.monotonic()
             if not self._threads.acquire(True, min(patience, 1e9)):
                 raise self._timeout(patience)
         try:
-            self._acquire_from_processes(patience, deadline)
+            began = self._acquire_from_processes(patience, began)
         except BaseException:
             self.close()  # an interrupt may have come after the kernel gave us the lock
             self._threads.release()
             raise
+        return 0.0 if began is None else time.monotonic() - began
 
     def release(self) -> None:
         """Let go."""
@@ -102,7 +103,8 @@ class SidecarLock:
         self._threads.release()
         return True
 
-    def _acquire_from_processes(self, patience: float, deadline: float | None) -> None:
+    def _acquire_from_processes(self, patience: float, began: float | None) -> float | None:
+        """Take the kernel's lock; return when the waiting began, if there was any."""
         wait = _FIRST_WAIT_SECONDS
         while True:
             if self._fd < 0:
@@ -111,12 +113,13 @@ class SidecarLock:
                 # Somebody may have removed the lock folder meanwhile: the next process would
                 # then lock another file, and both would hold "the" lock.
                 if self._still_there():
-                    return
+                    return began
                 self.close()
                 continue
             now = time.monotonic()
-            if deadline is None:
-                deadline = now + patience
+            if began is None:
+                began = now
+            deadline = began + patience
             if now >= deadline:
                 raise self._timeout(patience)
             # Jitter, so that waiters do not come back in step. The clock's last digits will do.

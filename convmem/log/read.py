@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from convmem.log.cold_read import Unpacked
     from convmem.log.files import Folder
     from convmem.log.records import OnDamage, Record
     from convmem.turns import Turn
@@ -104,15 +105,23 @@ class Filter:
 class Reader:
     """An open log for one reading, as long as it was when it was opened.
 
-    ``end`` is where its last finished line ends. Close it, or use it as a context manager.
+    ``end`` is where its last finished line ends. Close it, or use it as a context manager. A log
+    that lies compressed is unpacked as far as it is read.
     """
 
-    __slots__ = ("end", "fd", "size")
+    __slots__ = ("_cold", "_fd", "end", "size")
 
     def __init__(self, folder: Folder, name: str) -> None:
-        self.fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
-        self.size = os.fstat(self.fd).st_size
-        self.end = lines.finished_end(self.fd, self.size)
+        self._cold: Unpacked | None = None
+        try:
+            self._fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
+        except FileNotFoundError:
+            self._fd, self._cold = _open_cold(folder, name)
+        self.size = os.fstat(self._fd).st_size
+        if self._cold is None:
+            self.end = lines.finished_end(self._fd, self.size)
+        else:
+            self.end = self.size  # only whole lines were compressed
 
     def __enter__(self) -> Reader:
         return self
@@ -121,21 +130,39 @@ class Reader:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:
+        if getattr(self, "_fd", -1) >= 0:
             self.close()
+
+    @property
+    def fd(self) -> int:
+        """A descriptor of the whole plain log."""
+        if self._cold is not None:
+            self._cold.fill()
+        return self._fd
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether the log lies compressed."""
+        return self._cold is not None
 
     def close(self) -> None:
         """Close the descriptor."""
-        fd, self.fd = self.fd, -1
+        fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+        if self._cold is not None:
+            self._cold.close()
 
     def newest_first(self, damaged: OnDamage) -> Iterator[StoredTurn]:
         """Yield the turns from the last to the first; the cost follows what is taken."""
         last = self._unterminated(damaged)
         if last is not None:
             yield last
-        yield from turns_of(records.backward(self.fd, self.end, damaged), damaged)
+        if self._cold is None:
+            found = records.backward(self._fd, self.end, damaged)
+        else:
+            found = records.backward_among(self._cold.lines_backward(), damaged)
+        yield from turns_of(found, damaged)
 
     def in_order(
         self, damaged: OnDamage, *, after_seq: int = 0, start: int | None = None
@@ -170,6 +197,26 @@ class Reader:
         if os.fstat(self.fd).st_size == self.size:
             damaged(records.Damage(self.end, self.size - self.end, codec.TORN))
         return None
+
+
+def _open_cold(folder: Folder, name: str) -> tuple[int, Unpacked | None]:
+    """Open the log where its plain file was not there a moment ago.
+
+    Raises:
+        FileNotFoundError: It is not there at all.
+    """
+    try:
+        folder.stat(f"{name}.jsonl.zst")
+    except FileNotFoundError:
+        # It may have thawed between the two looks.
+        return folder.open_file(f"{name}.jsonl", os.O_RDONLY), None
+    from convmem.log.cold_read import Unpacked
+
+    try:
+        cold = Unpacked(folder, name)
+    except FileNotFoundError:
+        return folder.open_file(f"{name}.jsonl", os.O_RDONLY), None
+    return cold.fd, cold
 
 
 def turns_of(found: Iterator[Record], damaged: OnDamage) -> Iterator[StoredTurn]:

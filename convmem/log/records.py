@@ -71,6 +71,11 @@ def of_lines(found: Iterable[lines.Line], damaged: OnDamage) -> Iterator[Record]
     return _committed(found, damaged, backwards=False)
 
 
+def backward_among(found: Iterable[lines.Line], damaged: OnDamage) -> Iterator[Record]:
+    """Yield the committed records among lines that come newest first, to the log's beginning."""
+    return _committed(found, damaged, backwards=True)
+
+
 def _committed(
     found: Iterable[lines.Line], damaged: OnDamage, *, backwards: bool
 ) -> Iterator[Record]:

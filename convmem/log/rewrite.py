@@ -37,8 +37,8 @@ _MOST_ROUNDS = 4
 class Rewrite:
     """One rewrite of one log; at most one goes on at a time. Use it as a context manager.
 
-    Entering calls *prepare* and heals the log's end, as an append would. Leaving without ``replace`` removes the new
-    file: the log is as it was.
+    Entering calls *prepare* and heals the log's end, as an append would. Leaving without
+    ``replace`` removes the new file: the log is as it was.
 
     Attributes:
         fd: The log's descriptor, for reading.
@@ -69,7 +69,7 @@ class Rewrite:
         self._healed = healed
         self._leftovers = leftovers
         self._prepare = prepare
-        self._exclusive = _exclusive(log.folder, log.name)
+        self._exclusive = exclusive(log.folder, log.name)
         self._temporary = temporary_name(log.name)
         self._target = -1
 
@@ -87,7 +87,9 @@ class Rewrite:
                 leftovers = self._leftovers
                 if leftovers is None:
                     leftovers = find_leftovers(self.folder).get(self.log.name, ())
-                _sweep(self.folder, leftovers)
+                sweep(self.folder, leftovers)
+                # The plain log is the truth: one beside it is what a crash has left.
+                self.folder.remove(f"{self.log.name}.jsonl.zst")
                 self.opened.use()
             finally:
                 self.log.unlock()
@@ -163,7 +165,7 @@ class Rewrite:
         return end, last_seq
 
 
-class _exclusive:  # noqa: N801 - read as a verb: with _exclusive(...)
+class exclusive:  # noqa: N801 - read as a verb: with exclusive(...)
     """At most one rewrite of a log at a time; the second is told so at once."""
 
     def __init__(self, folder: Folder, name: str) -> None:
@@ -212,7 +214,7 @@ def find_leftovers(folder: Folder) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _sweep(folder: Folder, leftovers: Leftovers) -> None:
+def sweep(folder: Folder, leftovers: Leftovers) -> None:
     """Remove files in the making that died with their makers; the caller keeps live ones out."""
     for inner_name, name in leftovers:
         if not inner_name:

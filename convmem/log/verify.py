@@ -216,18 +216,18 @@ class _Check:
     def take_all(self, checked: Iterator[Checked]) -> None:
         """Count these lines."""
         add_id = self._ids.add
-        is_sealed, head_of = codec.is_sealed, codec.head_of
+        is_sealed, start_of = codec.is_sealed, codec.start_of
         ok_bytes = ok_lines = 0
         for offset, end, data, reason in checked:
             self._number += 1
             if data is None:
                 self._take_damaged(offset, end, reason)
             else:
-                head = head_of(data) if is_sealed(data) else None
-                if head is None:
+                start = start_of(data) if is_sealed(data) else None
+                if start is None:
                     self._take_odd(offset, end, data)
                 else:
-                    encoded, seq, _, _ = head
+                    encoded, seq = start[0], int(start[1])
                     add_id(encoded if b"\\" not in encoded else verify_ids.plain_id(encoded))
                     ok_bytes += end + 1 - offset
                     ok_lines += 1

@@ -7,9 +7,16 @@ from __future__ import annotations
 
 import errno
 import os
+from time import perf_counter
 
 from convmem import ids
-from convmem.errors import DurabilityUnknown, StorageError, storage_error
+from convmem.errors import (
+    ConvmemError,
+    DurabilityUnknown,
+    StorageError,
+    TurnConflict,
+    storage_error,
+)
 from convmem.log import read
 from convmem.log.append import FolderGone
 from convmem.log.files import Folder
@@ -20,7 +27,7 @@ from convmem.stores.values import Description
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from datetime import datetime
     from typing import Any
 
@@ -90,8 +97,15 @@ class DirectoryStore:
         durability: Durability,
     ) -> Answers:
         """See ``Store.append``."""
-        written = self._write(namespace, continuation_id, drafts, is_batch)
-        return self._settle(written, drafts, durability)
+        began = perf_counter()
+        try:
+            written = self._write(namespace, continuation_id, drafts, is_batch)
+            answers = self._settle(written, drafts, durability)
+        except ConvmemError as error:
+            self._observer.failed(continuation_id, "record", error)
+            raise
+        self._tell(continuation_id, written, began)
+        return answers
 
     def append_to_many(
         self, groups: Sequence[Group], *, durability: Durability
@@ -107,6 +121,7 @@ class DirectoryStore:
     def _append_to_some(
         self, groups: Sequence[Group], durability: Durability
     ) -> list[Answers | Exception]:
+        began = perf_counter()
         started: list[Written | Exception] = []
         for group in groups:
             try:
@@ -119,12 +134,30 @@ class DirectoryStore:
         for group, written in zip(groups, started, strict=True):
             if isinstance(written, Exception):
                 settled.append(written)
-                continue
-            try:
-                settled.append(self._settle(written, group.drafts, durability))
-            except Exception as error:  # noqa: BLE001 - each is handed to the caller
-                settled.append(error)
+            else:
+                try:
+                    settled.append(self._settle(written, group.drafts, durability))
+                    self._tell(group.continuation_id, written, began)
+                except Exception as error:  # noqa: BLE001 - each is handed to the caller
+                    settled.append(error)
+            failure = settled[-1]
+            if isinstance(failure, ConvmemError):
+                self._observer.failed(group.continuation_id, "record", failure)
         return settled
+
+    def _tell(self, continuation_id: str, written: Written, began: float) -> None:
+        """Tell the observer of turns that are about to be answered."""
+        self._observer.recorded(
+            continuation_id,
+            written.count,
+            written.bytes,
+            perf_counter() - began,
+            written.waited_seconds,
+        )
+        if len(written.answers) > written.count:  # retries, or conflicts that stand for themselves
+            for answer in written.answers:
+                if isinstance(answer, TurnConflict):
+                    self._observer.failed(continuation_id, "record", answer)
 
     def _write(
         self, namespace: str, continuation_id: str, drafts: Sequence[Draft], is_batch: bool
@@ -250,8 +283,23 @@ class DirectoryStore:
         damaged: OnDamage,
     ) -> list[StoredTurn]:
         """See ``Store.newest``."""
+        began = perf_counter()
         with self._places.reader(namespace, continuation_id) as reader:
-            return read.newest(reader, count, filter.wants, damaged)
+            found = read.newest(reader, count, filter.wants, damaged)
+        self._observer.read(continuation_id, len(found), perf_counter() - began)
+        return found
+
+    def newest_first(
+        self, namespace: str, continuation_id: str, *, damaged: OnDamage
+    ) -> Generator[StoredTurn]:
+        """See ``Store.newest_first``. Raises before the first turn is asked for."""
+        reader = self._places.reader(namespace, continuation_id)
+
+        def stream() -> Generator[StoredTurn]:
+            with reader:
+                yield from reader.newest_first(damaged)
+
+        return stream()
 
     def in_order(
         self,
@@ -306,8 +354,11 @@ class DirectoryStore:
         damaged: OnDamage,
     ) -> tuple[list[StoredTurn], Cursor]:
         """See ``Store.newest_and_cursor``."""
+        began = perf_counter()
         with self._places.reader(namespace, continuation_id) as reader:
-            return read.newest(reader, count, filter.wants, damaged), end_cursor(reader)
+            found = read.newest(reader, count, filter.wants, damaged), end_cursor(reader)
+        self._observer.read(continuation_id, len(found[0]), perf_counter() - began)
+        return found
 
     def end_cursor(self, namespace: str, continuation_id: str) -> Cursor:
         """See ``Store.end_cursor``."""

@@ -11,6 +11,7 @@ import stat
 import time
 
 from convmem.errors import ConvmemError, storage_error
+from convmem.log.count import Counts
 from convmem.log.count import count as count_log
 from convmem.log.look import look
 from convmem.stores.facts_index import Facts, Index, stamp_of
@@ -62,30 +63,34 @@ def facts_of(
 
     Args:
         folder: The namespace's folder.
-        count: Whether every plain log's ``counts`` are wanted.
+        count: Whether the ``counts`` of all are wanted.
         names: Only these; what is not there is left out.
         failed: Is told of each log that cannot be read; it is left out.
         observer: Is told of the bytes that have to be read, as the task ``TASK``.
     """
     index = Index.load(folder)
     found: dict[str, Facts] = {}
-    unknown: dict[str, int] = {}  # and what reading it will cost
+    unknown: dict[str, tuple[bool, int]] = {}  # is it compressed; what reading it will cost
     for name, is_compressed, state in _states(folder, names):
         stamp = stamp_of(state)
         facts = index.get(name, stamp, is_compressed=is_compressed)
-        if is_compressed:
-            found[name] = facts or Facts(stamp, state.st_size, is_compressed=True)
-        elif facts is None or (count and facts.counts is None):
-            unknown[name] = _LOOK_BYTES + (state.st_size if count else 0)
+        if facts is None or (count and facts.counts is None):
+            is_read = count and not is_compressed
+            unknown[name] = is_compressed, _LOOK_BYTES + (state.st_size if is_read else 0)
         else:
             found[name] = facts
     if not unknown:
         return found
-    observer.started(TASK, sum(unknown.values()))
+    observer.started(TASK, sum(expected for _, expected in unknown.values()))
     passing = set()  # what changed too lately to be kept
     cost = 0
-    for name in unknown:
+    for name, (is_compressed, _) in unknown.items():
         try:
+            if is_compressed:
+                found[name] = _of_compressed(folder, name)
+                cost += _LOOK_BYTES
+                observer.advanced(TASK, _LOOK_BYTES)
+                continue
             found[name], read, is_lasting = _read(folder, name, index, count, observer)
             cost += read
             if not is_lasting:
@@ -95,8 +100,8 @@ def facts_of(
         except ConvmemError as error:
             failed(name, error)
         except OSError as error:
-            where = os.path.join(folder.path, name + PLAIN)
-            failed(name, storage_error(error, f"cannot read {where}"))
+            path = os.path.join(folder.path, name + (COMPRESSED if is_compressed else PLAIN))
+            failed(name, storage_error(error, f"cannot read {path}"))
     observer.finished(TASK)
     if cost >= max(_WORTH_BYTES, index.bytes // 4):
         kept = {name: facts for name, facts in found.items() if name not in passing}
@@ -185,9 +190,22 @@ def _read(
             cost += read
     finally:
         os.close(fd)
-    facts.is_looked_at = True
     facts.first_ts, facts.last_ts = ends.first_ts, ends.last_ts
     facts.last_seq, facts.title = ends.last_seq, ends.title
     # What looks torn may be a turn that is just being written.
     facts.is_torn = ends.is_torn and is_lasting
     return facts, cost, is_lasting
+
+
+def _of_compressed(folder: Folder, name: str) -> Facts:
+    """Return the facts that were written into the compressed file; nothing is unpacked."""
+    from convmem.log.cold_file import ColdFile
+
+    with ColdFile(folder, name + COMPRESSED) as cold:
+        state = os.fstat(cold.fd)
+        known = cold.facts
+    facts = Facts(stamp_of(state), state.st_size, is_compressed=True)
+    facts.first_ts, facts.last_ts = known.first_ts, known.last_ts
+    facts.last_seq, facts.title = known.last_seq, known.title
+    facts.counts = Counts.from_list(known.counts)
+    return facts

@@ -48,8 +48,6 @@ class Facts:
         stamp: Which file, in which state; see ``stamp_of``.
         bytes: The file's size.
         is_compressed: Whether the file is a compressed one.
-        is_looked_at: Whether what follows is known. Not so of a compressed conversation that
-            nobody told of.
         first_ts, last_ts: The times of the first and last turn that have one, as text.
         last_seq: The highest ``seq`` that was given out; 0 for none.
         title: How the first user turn begins.
@@ -62,7 +60,6 @@ class Facts:
         "counts",
         "first_ts",
         "is_compressed",
-        "is_looked_at",
         "is_torn",
         "last_seq",
         "last_ts",
@@ -74,7 +71,6 @@ class Facts:
         self.stamp = stamp
         self.bytes = size
         self.is_compressed = is_compressed
-        self.is_looked_at = False
         self.first_ts: str | None = None
         self.last_ts: str | None = None
         self.last_seq = 0
@@ -118,7 +114,6 @@ class Index:
         if row is None or row[1] != stamp:
             return None
         facts = Facts(stamp, int(stamp.split(".", 3)[2], 16), is_compressed=is_compressed)
-        facts.is_looked_at = True
         facts.first_ts, facts.last_ts, facts.last_seq, facts.title, facts.is_torn = row[2:7]
         if row[_COUNTED] == stamp:
             facts.counts = Counts.from_list(row[_COUNTS])
@@ -143,8 +138,6 @@ class Index:
         if len(facts) > _MANY_ROWS:
             jsontext.expect_few_calls(0)
         for name, each in facts.items():
-            if not each.is_looked_at:
-                continue
             row = _row(name, each)
             theirs = before.get(name)
             if row[_COUNTED] is None and theirs is not None:

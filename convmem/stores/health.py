@@ -209,7 +209,7 @@ def _conversations(places: Places, overview: Overview, names: list[str]) -> Iter
         total += len(found)
         for name, each in found.items():
             if each.counts is None:
-                uncounted += not each.is_compressed
+                uncounted += 1
             elif each.counts.damaged:
                 lines += each.counts.damaged
                 damaged.append(places.id_of(folder, name) or name)

@@ -37,7 +37,7 @@ class Overview:
         """Return what a list shows, in order: the latest activity first, those without any last.
 
         The first time it reads the two ends of each log, and with *count* each log; after that
-        only those of logs that changed. A compressed conversation is never decompressed for it.
+        only those of logs that changed. Nothing is ever unpacked for it.
 
         Args:
             namespace: Whose.

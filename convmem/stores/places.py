@@ -70,9 +70,12 @@ class Places:
         return os.path.join(self.root, name)
 
     def path(self, namespace: str, continuation_id: str) -> str:
-        """Return where the conversation's log is, or would be."""
+        """Return where the conversation's log is, plain or compressed, or would be."""
         name = ids.encode_name(continuation_id)
-        return os.path.join(self.namespace_path(namespace), name + ENDING)
+        plain = os.path.join(self.namespace_path(namespace), name + ENDING)
+        if not os.path.lexists(plain) and os.path.lexists(f"{plain}.zst"):
+            return f"{plain}.zst"
+        return plain
 
     def namespaces(self) -> list[str]:
         """Return the names of the namespaces, sorted."""
@@ -135,11 +138,26 @@ class Places:
             folder = self.folder(namespace, create=False)
         except FileNotFoundError:
             return
+        plain: set[str] = set()
+        compressed: list[str] = []
         for entry in folder.entries():
             name, ending = os.path.splitext(entry.name)
-            if ending != ENDING or not entry.is_file(follow_symlinks=False):
+            if ending == ENDING:
+                plain.add(name)
+            elif ending == ".zst" and name.endswith(ENDING):
+                name = name[: -len(ENDING)]
+            else:
+                continue
+            if not entry.is_file(follow_symlinks=False):
+                continue
+            if ending != ENDING:
+                compressed.append(name)
                 continue
             found = self.id_of(folder, name)
+            if found is not None:
+                yield name, found
+        for name in compressed:
+            found = self.id_of(folder, name) if name not in plain else None
             if found is not None:
                 yield name, found
 

@@ -6,7 +6,7 @@ Engines that many hosts share can stand in its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,6 +53,11 @@ class Store(Protocol):
         damaged: OnDamage,
     ) -> list[StoredTurn]:
         """Return the last *count* turns that pass, oldest first; all with ``None``."""
+
+    def newest_first(
+        self, namespace: str, continuation_id: str, *, damaged: OnDamage
+    ) -> Generator[StoredTurn]:
+        """Yield the turns from the last to the first, reading what is taken; ``close`` ends it."""
 
     def in_order(
         self,

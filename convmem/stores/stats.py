@@ -11,7 +11,7 @@ from convmem.log.files import Folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from convmem.stores.facts_index import Facts
@@ -45,8 +45,6 @@ class Stats:
         namespace: Whose they are.
         conversations: How many, the compressed ones among them.
         compressed: How many of these are compressed.
-        uncounted: Compressed conversations whose turns nobody has counted; they are missing from
-            what follows up to ``unsealed``.
         turns: All of them; ``roles`` has how many of each role.
         days: For each day (UTC, ``2026-11-21``) the turns of it and their bytes. Under ``""``
             what is earlier than the 400 newest days of its conversation, under ``"-"`` turns
@@ -55,7 +53,7 @@ class Stats:
         unsealed: Turns that were written by hand.
         damaged, damaged_bytes: Lines that are no turn, and their bytes.
         damaged_ids: Conversations that have such lines; the first few, by name.
-        largest: The ten largest files as (id, bytes, turns, is compressed).
+        largest: The conversations with the ten largest files, as (id, bytes, turns, is compressed).
         plain, packed: The logs, and the compressed ones.
         sides: What stands beside them, by folder; with ``other`` for what has no name of its own.
         free_bytes, disk_bytes: Of the disk that the archive is on; ``None`` where it does not say.
@@ -64,7 +62,6 @@ class Stats:
     namespace: str
     conversations: int = 0
     compressed: int = 0
-    uncounted: int = 0
     turns: int = 0
     roles: dict[str, int] = field(default_factory=dict)
     days: dict[str, list[int]] = field(default_factory=dict)
@@ -74,7 +71,7 @@ class Stats:
     damaged: int = 0
     damaged_bytes: int = 0
     damaged_ids: list[str] = field(default_factory=list)
-    largest: list[tuple[str, int, int | None, bool]] = field(default_factory=list)
+    largest: list[tuple[str, int, int, bool]] = field(default_factory=list)
     plain: Size = field(default_factory=Size)
     packed: Size = field(default_factory=Size)
     sides: dict[str, Size] = field(default_factory=dict)
@@ -87,7 +84,6 @@ class Stats:
             "namespace": self.namespace,
             "conversations": self.conversations,
             "compressed": self.compressed,
-            "uncounted": self.uncounted,
             "turns": self.turns,
             "roles": dict(sorted(self.roles.items(), key=lambda item: (-item[1], item[0]))),
             "oldest": self.oldest,
@@ -127,7 +123,7 @@ def measure(folder: Folder, namespace: str, facts: Mapping[str, Facts], *, is_wh
         _add(found, continuation_id, each)
     largest = nlargest(MOST_LARGEST, facts.items(), key=lambda item: (item[1].bytes, item[0]))
     found.largest = [
-        (name, each.bytes, None if each.counts is None else each.counts.turns, each.is_compressed)
+        (name, each.bytes, each.counts.turns if each.counts else 0, each.is_compressed)
         for name, each in largest
     ]
     found.damaged_ids.sort()
@@ -135,6 +131,28 @@ def measure(folder: Folder, namespace: str, facts: Mapping[str, Facts], *, is_wh
         found.sides = side_sizes(folder)
         found.free_bytes, found.disk_bytes = room_of(folder)
     return found
+
+
+def total(found: Sequence[Stats]) -> Stats:
+    """Return the figures of several namespaces as one; ids are told with their namespace."""
+    whole = Stats("", sides={name: Size() for name in (*_SIDES, _OTHER)})
+    for each in found:
+        whole.conversations += each.conversations
+        whole.compressed += each.compressed
+        whole.turns += each.turns
+        whole.unsealed += each.unsealed
+        whole.damaged += each.damaged
+        whole.damaged_bytes += each.damaged_bytes
+        whole.damaged_ids += [f"{each.namespace}: {name}" for name in each.damaged_ids]
+        whole.largest += [(f"{each.namespace}: {row[0]}", *row[1:]) for row in each.largest]
+        _merge(whole, each.roles, each.days, each.oldest, each.newest)
+        for name, size in (*each.sides.items(), ("plain", each.plain), ("packed", each.packed)):
+            into = whole.sides[name] if name in whole.sides else getattr(whole, name)
+            into.files += size.files
+            into.bytes += size.bytes
+        whole.free_bytes, whole.disk_bytes = each.free_bytes, each.disk_bytes
+    whole.largest = nlargest(MOST_LARGEST, whole.largest, key=lambda row: (row[1], row[0]))
+    return whole
 
 
 def side_sizes(folder: Folder) -> dict[str, Size]:
@@ -170,25 +188,33 @@ def _add(found: Stats, continuation_id: str, facts: Facts) -> None:
     (found.packed if facts.is_compressed else found.plain).add(facts.bytes)
     found.compressed += facts.is_compressed
     counts = facts.counts
-    if counts is None:
-        found.uncounted += 1
-        return
+    assert counts is not None, "asked for with count=True"
     found.turns += counts.turns
     found.unsealed += counts.unsealed
     found.damaged += counts.damaged
     found.damaged_bytes += counts.damaged_bytes
     if counts.damaged:
         found.damaged_ids.append(continuation_id)
-    for role, many in counts.roles.items():
+    _merge(found, counts.roles, counts.days, counts.oldest, counts.newest)
+
+
+def _merge(
+    found: Stats,
+    roles: Mapping[str, int],
+    days: Mapping[str, list[int]],
+    oldest: str | None,
+    newest: str | None,
+) -> None:
+    for role, many in roles.items():
         found.roles[role] = found.roles.get(role, 0) + many
-    for day, (turns, size) in counts.days.items():
+    for day, (turns, size) in days.items():
         held = found.days.setdefault(day, [0, 0])
         held[0] += turns
         held[1] += size
-    if counts.oldest is not None and (found.oldest is None or counts.oldest < found.oldest):
-        found.oldest = counts.oldest
-    if counts.newest is not None and (found.newest is None or counts.newest > found.newest):
-        found.newest = counts.newest
+    if oldest is not None and (found.oldest is None or oldest < found.oldest):
+        found.oldest = oldest
+    if newest is not None and (found.newest is None or newest > found.newest):
+        found.newest = newest
 
 
 def _add_files(folder: Folder, size: Size, depth: int) -> None:

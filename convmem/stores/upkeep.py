@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from convmem import ids
 from convmem.errors import storage_error
 from convmem.log import audit, codec, compact, deleted, removal, restore, rewrite, survey, trash
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from convmem.log.append import Log
+    from convmem.log.cold_compress import CompressionReport
     from convmem.log.files import Folder
     from convmem.log.removal import Removal
     from convmem.log.restore import Restoration
@@ -247,6 +251,61 @@ class DirectoryUpkeep:
         if gone and not dry_run:
             self._forget_what_cannot_come_back(folder)
         return gone
+
+    def compress(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        now: datetime,
+        idle_seconds: float | None = None,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+    ) -> CompressionReport:
+        """Compress the whole conversation; see ``log.cold_compress``.
+
+        With *idle_seconds* only if its last turn was longer ago than that at *now*.
+        """
+        from convmem.log import cold_compress
+
+        leftovers = self._leftovers.get(namespace)
+        name = ids.encode_name(continuation_id)
+        try:
+            return cold_compress.compress(
+                self._log_of(namespace, continuation_id),
+                now=now,
+                idle_seconds=idle_seconds,
+                dry_run=dry_run,
+                timeout_seconds=self._lock_timeout_seconds,
+                leftovers=None if leftovers is None else leftovers.get(name, ()),
+                healed=lambda kept: self._observer.healed(continuation_id, kept),
+                advanced=advanced,
+            )
+        except FileNotFoundError:
+            raise self._places.not_found(namespace, continuation_id) from None
+
+    def uncompress(
+        self, namespace: str, continuation_id: str, *, dry_run: bool
+    ) -> CompressionReport:
+        """Make the conversation's log plain again, as an append would."""
+        from convmem.log import cold_compress
+
+        try:
+            return cold_compress.uncompress(
+                self._log_of(namespace, continuation_id),
+                dry_run=dry_run,
+                timeout_seconds=self._lock_timeout_seconds,
+                healed=lambda kept: self._observer.healed(continuation_id, kept),
+            )
+        except FileNotFoundError:
+            raise self._places.not_found(namespace, continuation_id) from None
+
+    def _log_of(self, namespace: str, continuation_id: str) -> Log:
+        """Return the writing side of a log that is there, plain or compressed."""
+        self._places.folder(namespace, create=False).stat(
+            os.path.basename(self._places.path(namespace, continuation_id))
+        )
+        return self._places.log(namespace, continuation_id)
 
     def _forget_what_cannot_come_back(self, folder: Folder) -> None:
         left = {each.name for each in trash.files(folder)}

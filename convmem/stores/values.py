@@ -89,7 +89,7 @@ class ListRow:
         bytes: The size of its file.
         last_seq: The highest ``seq`` that was given out, 0 for none.
         title: How its first user turn begins, else its first turn; at most 60 characters.
-        turns: How many there are, where that was asked for and is known.
+        turns: How many there are, where that was asked for.
         is_compressed: Whether the file is a compressed one.
         last_text: The time of its last turn as text that sorts, empty with none.
     """
@@ -98,7 +98,6 @@ class ListRow:
         "_first_text",
         "bytes",
         "continuation_id",
-        "has_turns",
         "is_compressed",
         "last_seq",
         "last_text",
@@ -115,7 +114,6 @@ class ListRow:
         self.bytes = facts.bytes
         self.last_seq = facts.last_seq
         self.title = facts.title
-        self.has_turns = with_turns
         self.turns = None if facts.counts is None or not with_turns else facts.counts.turns
         self.is_compressed = facts.is_compressed
         self.last_text = facts.last_ts or ""
@@ -143,7 +141,7 @@ class ListRow:
             "title": self.title,
             "compressed": self.is_compressed,
         }
-        if self.has_turns:
+        if self.turns is not None:
             shown["turns"] = self.turns
         return shown
 

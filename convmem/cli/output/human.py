@@ -14,13 +14,14 @@ from convmem.quantities import format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Protocol
 
     from convmem.cli.output.messages import Messages
     from convmem.cli.output.pager import Pager
     from convmem.cli.output.terminal import Sink
+    from convmem.log.trash import TrashFile
 
     class Row(Protocol):
         """What the list shows of a conversation."""
@@ -121,6 +122,27 @@ def print_list(rows: Iterable[Row], *, with_namespace: bool, with_turns: bool) -
         for each, is_packed in zip(found, packed, strict=True)
     ]
     columns.append(Column("size", sizes, keep=3, right=True))
+    out = StandardOutput()
+    for line in lines_of(columns, terminal):
+        out.write(f"{line}\n")
+    out.flush()
+
+
+def print_trash(found: Sequence[tuple[str, TrashFile, str]], *, with_namespace: bool) -> None:
+    """Print a table of what is in the trash: (namespace, file, what it holds)."""
+    from convmem.cli.output.tables import Column, lines_of
+
+    if not found:
+        return
+    terminal = Terminal(os.environ)
+    columns = [Column("removed", [local(each.removed)[:16] for _, each, _ in found])]
+    if with_namespace:
+        columns.append(Column("namespace", [safe_name(name) for name, _, _ in found], least=9))
+    ids = [safe_name(each.continuation_id or each.name) for _, each, _ in found]
+    columns.append(Column("conversation", ids, least=36, styles=("cyan",)))
+    columns.append(Column("holds", [what for _, _, what in found], keep=1))
+    sizes = [format_size(each.bytes) for _, each, _ in found]
+    columns.append(Column("size", sizes, keep=2, right=True))
     out = StandardOutput()
     for line in lines_of(columns, terminal):
         out.write(f"{line}\n")

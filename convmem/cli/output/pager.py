@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from convmem.cli.output.messages import Messages
     from convmem.cli.output.terminal import StandardOutput, Terminal
 
-_NONE = frozenset(("", "cat", "never", "none", "off"))
+_NONE = frozenset(("", "cat"))
 _SHELL_MARKS = frozenset("|&;<>()$`\\*?[#~=%!")
 
 # A pager that failed before it took more than this may have shown nothing: it is all said again.
@@ -36,13 +36,11 @@ class PagerClosed(BrokenPipeError):
 
 
 def command_in(env: Mapping[str, str]) -> str | None:
-    """Return what to show long output with: ``CONVMEM_PAGER``, ``PAGER``, else less; or nothing."""
+    """Return what to show long output with: ``PAGER``, else less; or nothing."""
     if env.get("TERM", "") in ("", "dumb", "unknown"):
         return None
-    for name in ("CONVMEM_PAGER", "PAGER"):
-        if name in env:
-            return None if env[name].strip() in _NONE else env[name]
-    return "less"
+    command = env.get("PAGER", "less")
+    return None if command.strip() in _NONE else command
 
 
 class Pager:
@@ -180,7 +178,7 @@ class Pager:
         self._messages.warn(
             "pager",
             f"{message} ({self._command})",
-            "use --no-pager, or name another one in CONVMEM_PAGER",
+            "use --no-pager or CONVMEM_PAGER=never, or name another one in PAGER",
         )
 
 

@@ -69,7 +69,7 @@ def parts_of(turn: Turn) -> Iterator[Part]:
     if turn.content is not None or not calls:
         yield from _parts(turn.content, text, _DEPTH)
     for call in calls:
-        yield from _parts(call, text, 0)
+        yield _call(call) if isinstance(call, dict) else Part(JSON, call)
 
 
 def _listed_calls(turn: Turn) -> list[Any]:
@@ -78,7 +78,7 @@ def _listed_calls(turn: Turn) -> list[Any]:
         for name, made in (("tool_calls", list), ("function_call", dict)):
             found = place.get(name)
             if isinstance(found, made) and found:
-                return found if isinstance(found, list) else [{"type": name, **found}]
+                return found if isinstance(found, list) else [found]
     return []
 
 

@@ -225,7 +225,8 @@ def _safely(lines: Iterator[str], stored: StoredTurn, width: int | None) -> Iter
 
 
 def _fold_text(text: str, width: int) -> Iterator[str]:
-    return fold(safe(text).rstrip("\n"), width)
+    text = safe(text).rstrip("\n")
+    return fold(text, width) if text else iter(())
 
 
 def _indented(lines: Iterable[str], space: str = "  ") -> Iterator[str]:

@@ -23,8 +23,14 @@ _GROUPS = {
     "list": "places",
     "path": "places",
     "config": "places",
+    "context": "memory",
     "state": "memory",
+    "stats": "checks",
+    "health": "checks",
     "compact": "upkeep",
+    "delete": "upkeep",
+    "trash": "upkeep",
+    "compress": "upkeep",
 }
 
 

@@ -69,4 +69,71 @@ EXIT STATUS:
     ),
 )
 
-VERBS: tuple[Verb, ...] = (_STATE,)
+_CONTEXT = Verb(
+    "context",
+    "Print the newest turns that fit a model's budget.",
+    """\
+Print the newest turns that fit a model's budget, oldest first and without a gap.
+
+Examples:
+
+  convmem context oslo-trip --max-tokens 4000
+  convmem context oslo-trip --pin @system.md --format messages | curl … -d @-
+  convmem context oslo-trip --max-turns 20 --json | jq .left_out
+
+The newest turn is always there: alone too long, its middle is cut out, and a mark says so. A
+tool's result comes with its call or not at all. Only the end of the file is read.
+
+--format text (the default) is for a prompt: "[17] user:" begins a turn, and only what is indented
+is content, so that no content can pass for a turn. --format messages is one JSON array of role and
+content. --format json is one object that also says what was counted and left out.
+
+Tokens are estimated, unless --tokenizer names a vocabulary: pip install 'convmem[tokens]'. The
+estimate is a few per cent too high for English and code with the vocabulary o200k_base; other
+languages and other models can take more than it says.
+
+EXIT STATUS:
+
+  0  done
+  2  wrong usage; what is pinned does not fit
+  3  there is no such conversation
+  4  input/output or permission
+""",
+    target="convmem.cli.context:run",
+    arguments=(ID,),
+    options=(
+        Option(
+            "max_tokens",
+            ("--max-tokens",),
+            "At most so many tokens, all told; by default 4000 unless --max-turns is given.",
+            takes="text",
+            metavar="N",
+        ),
+        Option("max_turns", ("--max-turns",), "At most so many turns.", takes="text", metavar="N"),
+        Option(
+            "pin",
+            ("--pin",),
+            "What comes first, as a system message; @FILE reads it, @@ begins a text with @.",
+            takes="many",
+            metavar="TEXT|@FILE",
+        ),
+        Option(
+            "format",
+            ("--format",),
+            "What to print.",
+            takes="text",
+            choices=("text", "messages", "json"),
+        ),
+        Option(
+            "tokenizer",
+            ("--tokenizer",),
+            "Who counts: estimate, or a vocabulary such as o200k_base.",
+            takes="text",
+            metavar="NAME",
+        ),
+        QUIET,
+        Option("json", ("--json",), "The same as --format json."),
+    ),
+)
+
+VERBS: tuple[Verb, ...] = (_CONTEXT, _STATE)

@@ -24,8 +24,7 @@ At a terminal this is a table; else it is the ids, one a line (-0 for ids that h
 without it only a few kilobytes of each are.
 
 What was learnt is kept in the folder .index of the namespace, so that the next list reads only what
-is new. That folder may be deleted at any time. Compressed conversations are never unpacked for a
-list; what nobody has noted of one is shown as unknown.
+is new. That folder may be deleted at any time. Compressed conversations are not unpacked for it.
 
 EXIT STATUS:
 

@@ -175,9 +175,9 @@ Examples:
   convmem show oslo-trip --json > oslo-trip.jsonl
 
 At a terminal it is laid out for people, with Markdown, and goes through a pager where it is
-longer than the window: $CONVMEM_PAGER, else $PAGER, else less; "cat" is none. Control characters
-are shown, not obeyed. NO_COLOR and TERM=dumb are followed. In a pipe it is JSON; --plain gives
-text in both, each turn under a line with its role, time and number.
+longer than the window: $PAGER, else less; none with CONVMEM_PAGER=never. Control characters are
+shown, not obeyed. NO_COLOR and TERM=dumb are followed. In a pipe it is JSON; --plain gives text
+in both, each turn under a line with its role, time and number.
 
 Turns are read one by one: memory does not grow with the conversation. Damaged lines are skipped
 and said on standard error.

@@ -1,0 +1,293 @@
+"""Compressing a log that nobody uses, while somebody may: written aside, read back, exchanged."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+
+from convmem.errors import storage_error
+from convmem.log.cold import file_of, size_of
+from convmem.log.cold_file import ENDING, ColdFile, Packer, zstd_library
+from convmem.log.count import count
+from convmem.log.files import (
+    SYNC_EVERY_BYTES,
+    read_exactly,
+    sync_data,
+    temporary_name,
+    write_all,
+)
+from convmem.log.look import look
+from convmem.log.rewrite import exclusive, find_leftovers, sweep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from convmem.log.append import Log
+    from convmem.log.rewrite import Leftovers
+
+# What became of a conversation. Stable words: programs compare them.
+COMPRESSED = "compressed"
+UNCOMPRESSED = "uncompressed"
+# Or why nothing did.
+ALREADY = "already_compressed"
+NOT_COMPRESSED = "not_compressed"
+RECENT = "recent"  # its last turn is too young
+SMALL = "small"  # it would take as much room
+CHANGED = "changed"  # somebody wrote to it meanwhile
+
+# Disks give room by such blocks: what saves none saves nothing.
+_BLOCK_BYTES = 4096
+
+
+@dataclass(slots=True)
+class CompressionReport:
+    """What a compression did, or with ``dry_run`` would do. Bytes are measured.
+
+    Attributes:
+        outcome: ``compressed``, ``uncompressed``, or the reason why nothing was done:
+            ``already_compressed``, ``not_compressed``, ``recent``, ``small``, ``changed``
+            (somebody wrote to it meanwhile).
+        bytes_before, bytes_after: The size of the conversation's file.
+    """
+
+    outcome: str
+    bytes_before: int
+    bytes_after: int
+    dry_run: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the file was, or would be, another one."""
+        return self.outcome in (COMPRESSED, UNCOMPRESSED)
+
+
+def compress(
+    log: Log,
+    *,
+    now: datetime,
+    idle_seconds: float | None,
+    dry_run: bool,
+    timeout_seconds: float,
+    leftovers: Leftovers | None,
+    healed: Callable[[str], None],
+    advanced: Callable[[int], None],
+) -> CompressionReport:
+    """Put a compressed log in the plain one's place, once it was read back and compared.
+
+    Takes the log's lock only at the beginning and for the exchange; if somebody has appended by
+    then, the log stays as it is. With *idle_seconds* only if the last turn is older than that.
+    *leftovers* are this log's part of ``find_leftovers``; ``None`` looks for them.
+
+    Raises:
+        LockTimeout: A compaction, or another compression, is at work on this log.
+        CorruptLog: What was written could not be read back. The log is as it was.
+        StorageFull, StorageError: The log is as it was.
+        UsageError: zstd is not installed.
+        FileNotFoundError: There is no such log.
+    """
+    try:
+        size = size_of(log.folder, f"{log.name}.jsonl")
+        if size is None:
+            cold_size = size_of(log.folder, log.name + ENDING)
+            if cold_size is None:
+                raise FileNotFoundError(log.name)
+            return CompressionReport(ALREADY, cold_size, cold_size, dry_run)
+        why_not = _why_not(log, now, idle_seconds)
+        if why_not is not None:
+            return CompressionReport(why_not, size, size, dry_run)
+        zstd_library()
+        if dry_run:
+            return _tried(log, size, advanced)
+        with exclusive(log.folder, log.name):
+            return _Compression(log, timeout_seconds, healed).carry_out(leftovers, advanced)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise storage_error(error, f"cannot compress {log.name}.jsonl") from error
+
+
+def uncompress(
+    log: Log, *, dry_run: bool, timeout_seconds: float, healed: Callable[[str], None]
+) -> CompressionReport:
+    """Make the log plain again, as an append would.
+
+    Raises:
+        FileNotFoundError: There is no such log.
+        As ``thaw`` does.
+    """
+    folder, name = log.folder, log.name
+    try:
+        if file_of(folder, name) is None:
+            size = folder.stat(f"{name}.jsonl").st_size
+            if not dry_run:
+                # What a crash may have left beside it: under the lock the plain one is the truth.
+                log.with_lock(timeout_seconds, healed)
+                try:
+                    folder.remove(name + ENDING)
+                finally:
+                    log.unlock()
+            return CompressionReport(NOT_COMPRESSED, size, size, dry_run)
+        with ColdFile(folder, name + ENDING) as cold:
+            report = CompressionReport(
+                UNCOMPRESSED, cold.facts.compressed_bytes, cold.facts.plain_bytes, dry_run
+            )
+        if not dry_run:
+            log.with_lock(timeout_seconds, healed)  # which thaws it
+            log.unlock()
+        return report
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise storage_error(error, f"cannot unpack {name}{ENDING}") from error
+
+
+class _Compression:
+    """One compression, from the plain log to the exchange."""
+
+    def __init__(self, log: Log, timeout_seconds: float, healed: Callable[[str], None]) -> None:
+        self.log = log
+        self.folder = log.folder
+        self._timeout_seconds = timeout_seconds
+        self._healed = healed
+        self._temporary = temporary_name(log.name)
+
+    def carry_out(
+        self, leftovers: Leftovers | None, advanced: Callable[[int], None]
+    ) -> CompressionReport:
+        opened, end, _ = self.log.with_lock(self._timeout_seconds, self._healed)
+        try:
+            if leftovers is None:
+                leftovers = find_leftovers(self.folder).get(self.log.name, ())
+            sweep(self.folder, leftovers)
+            # The plain log is the truth: one beside it is what a crash has left.
+            self.folder.remove(self.log.name + ENDING)
+            opened.use()
+        finally:
+            self.log.unlock()
+        try:
+            before = os.fstat(opened.fd)
+            if before.st_size != end:  # only whole lines are compressed
+                return CompressionReport(CHANGED, before.st_size, before.st_size)
+            packed = self._fill(opened.fd, before, advanced)
+            report = CompressionReport(SMALL, before.st_size, before.st_size)
+            if _blocks(packed) < _blocks(before.st_size):
+                self._read_back(opened.fd)
+                if self._exchange(before):
+                    report.outcome, report.bytes_after = COMPRESSED, packed
+                else:
+                    report.outcome = CHANGED
+            return report
+        finally:
+            self.folder.remove(self._temporary)
+            opened.let_go()
+
+    def _fill(self, fd: int, before: os.stat_result, advanced: Callable[[int], None]) -> int:
+        """Write the compressed log aside, synced, and return its size."""
+        target = self.folder.open_file(self._temporary, os.O_RDWR | os.O_CREAT)
+        try:
+            waiting = 0
+
+            def write(data: bytes) -> None:
+                nonlocal waiting
+                write_all(target, data)
+                waiting += len(data)
+                if waiting >= SYNC_EVERY_BYTES:
+                    sync_data(target)
+                    waiting = 0
+
+            packer = Packer(write)
+            _pack(packer, fd, before.st_size, advanced)
+            os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+            os.fsync(target)
+            if hasattr(os, "posix_fadvise"):
+                # So that what is read back comes from the disk.
+                os.posix_fadvise(target, 0, 0, os.POSIX_FADV_DONTNEED)
+            return packer.bytes
+        finally:
+            os.close(target)
+
+    def _read_back(self, fd: int) -> None:
+        """Compare what is on disk with the plain log, byte by byte."""
+        with ColdFile(self.folder, self._temporary) as cold:
+            at = 0
+            for chunk in cold.plain():
+                if read_exactly(fd, len(chunk), at) != chunk:
+                    raise cold.damaged("it does not unpack to what was packed")
+                at += len(chunk)
+
+    def _exchange(self, before: os.stat_result) -> bool:
+        """Put the compressed log in the plain one's place, unless that has changed since."""
+        folder, plain = self.folder, f"{self.log.name}.jsonl"
+        self.log.with_lock(self._timeout_seconds, self._healed)
+        try:
+            now = folder.stat(plain)
+            if _state(now) != _state(before):
+                return False
+            folder.rename(self._temporary, self.log.name + ENDING)
+            # Before the plain log goes: a power cut must not bring back neither.
+            folder.sync()
+            folder.remove(plain)
+            folder.sync()
+            return True
+        finally:
+            self.log.unlock()
+
+
+def _pack(packer: Packer, fd: int, size: int, advanced: Callable[[int], None]) -> None:
+    packer.pack(fd, size, advanced)
+    ends = look(fd, size)
+    counts, _ = count(fd, size, known=None, advanced=_ignore)
+    packer.finish(
+        {
+            "bytes": size,
+            "last_seq": ends.last_seq,
+            "first_ts": ends.first_ts,
+            "last_ts": ends.last_ts,
+            "title": ends.title,
+            "turns": counts.turns,
+            "counts": counts.as_list(),
+        }
+    )
+
+
+def _tried(log: Log, size: int, advanced: Callable[[int], None]) -> CompressionReport:
+    """Return what compressing would give, by doing all but writing it."""
+    fd = log.folder.open_file(f"{log.name}.jsonl", os.O_RDONLY)
+    try:
+        packer = Packer(lambda data: None)
+        _pack(packer, fd, size, advanced)
+    finally:
+        os.close(fd)
+    if _blocks(packer.bytes) >= _blocks(size):
+        return CompressionReport(SMALL, size, size, dry_run=True)
+    return CompressionReport(COMPRESSED, size, packer.bytes, dry_run=True)
+
+
+def _why_not(log: Log, now: datetime, idle_seconds: float | None) -> str | None:
+    """Return the reason, if there is one, to leave the log alone; costs a look at its ends."""
+    fd = log.folder.open_file(f"{log.name}.jsonl", os.O_RDONLY)
+    try:
+        found = os.fstat(fd)
+        if found.st_size <= _BLOCK_BYTES:
+            return SMALL
+        if idle_seconds is None:
+            return None
+        last_ts = look(fd, found.st_size).last_ts
+    finally:
+        os.close(fd)
+    last = found.st_mtime if last_ts is None else datetime.fromisoformat(last_ts).timestamp()
+    return RECENT if now.timestamp() - last < idle_seconds else None
+
+
+def _state(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _blocks(size: int) -> int:
+    return -(-size // _BLOCK_BYTES)
+
+
+def _ignore(amount: int) -> None:
+    """Bytes are told of once, when they are packed."""

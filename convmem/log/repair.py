@@ -1,0 +1,184 @@
+"""Repairing one log: records that share a line get lines of their own, damage is set aside.
+
+No byte is lost: what leaves the log is in the quarantine, synced, before the repaired file takes
+the log's place in one step. Others read and write meanwhile. A second repair finds nothing to do.
+
+- A line that holds several records is split; a record that was cut short leaves the whole one
+  behind it on its own. What counts as a record on such a line: see ``verify_split``.
+- NUL bytes, torn, damaged and empty lines, and halves of batches, which were never answered, go to
+  the quarantine. Turns whose batch loses its closing line thereby stand alone.
+- Of lines that hold the very same turn (same ``seq``, same bytes) the first stays. So does the one
+  that readers saw already, of a record that comes to light and its retry. Turns of one id that
+  differ otherwise all stay, and are told.
+- Turns behind a higher ``seq`` are put in order, as long as no two turns share a ``seq``. If they
+  do, the log was put together of several: the lines stay where they are, and that is told.
+"""
+
+from __future__ import annotations
+
+import os
+
+from convmem.errors import StorageFull, storage_error
+from convmem.log import codec, heal, repair_plan
+from convmem.log.files import sync_data, write_all
+from convmem.log.locks import SidecarLock
+from convmem.log.repair_plan import Plan, RepairReport, make_plan
+from convmem.log.rewrite import Rewrite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from convmem.log.append import Log
+    from convmem.log.files import Folder
+    from convmem.log.rewrite import Leftovers
+
+
+def preview(fd: int, size: int, advanced: Callable[[int], None]) -> RepairReport:
+    """Say what ``repair`` would do to a log of *size* bytes. Writes nothing, takes no lock."""
+    plan = make_plan(fd, size, advanced)
+    report = plan.report
+    report.dry_run = True
+    if plan.changes:
+        last_seq = repair_plan.end_to_pin(fd, size)
+        if last_seq is None:
+            last_seq = heal.find_end(fd, size).last_seq
+        if last_seq > plan.highest:
+            report.bytes_after += len(codec.seq_floor_line(last_seq))
+    return report
+
+
+def repair(
+    log: Log,
+    *,
+    timeout_seconds: float,
+    healed: Callable[[str], None],
+    advanced: Callable[[int], None],
+    leftovers: Leftovers | None = None,
+) -> RepairReport:
+    """Repair the log. Where nothing is wrong it is only read, and no lock is taken.
+
+    Needs room for the log and for what is set aside.
+
+    Raises:
+        LockTimeout: A compaction or another repair is at work on this log.
+        StorageFull, StorageError: The log holds all that it held.
+        FileNotFoundError: There is no such log.
+    """
+    try:
+        fd = log.folder.open_file(f"{log.name}.jsonl", os.O_RDONLY)
+        try:
+            size = os.fstat(fd).st_size
+            plan = make_plan(fd, size, advanced)
+        finally:
+            os.close(fd)
+        if not plan.changes:
+            return plan.report
+        pin = _Pin(log.folder, log.name, timeout_seconds)
+        with Rewrite(
+            log,
+            timeout_seconds=timeout_seconds,
+            healed=healed,
+            leftovers=leftovers,
+            prepare=pin.set,
+        ) as rewrite:
+            surveyed = rewrite.end if pin.size is None else pin.size
+            plan = make_plan(rewrite.fd, surveyed, _ignore)
+            report = plan.report
+            if pin.size is None and not plan.changes:
+                # A newline was all that lacked, or somebody else was quicker.
+                report.bytes_before = min(size, rewrite.end)
+                report.is_changed = rewrite.end == size + 1
+                return report
+            _carry_out(rewrite, plan, pin)
+            return report
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise storage_error(error, f"cannot repair {log.name}.jsonl") from error
+
+
+def _carry_out(rewrite: Rewrite, plan: Plan, pin: _Pin) -> None:
+    report = plan.report
+    _check_room(rewrite, report)
+    spans = plan.spans_aside()
+    if spans:
+        # This stands before the log loses a byte.
+        report.quarantine = heal.set_aside(rewrite.folder, rewrite.log.name, rewrite.fd, spans)
+    rewrite.copy(plan.pieces())
+    needs_floor = False
+    if pin.size is None:
+        needs_floor = rewrite.last_seq > plan.highest
+    else:
+        if pin.last_seq > plan.highest:
+            rewrite.copy([codec.seq_floor_line(pin.last_seq)])
+        rewrite.copy([(pin.end, rewrite.end)])  # what others appended behind it
+    rewrite.replace(seq_floor=needs_floor)
+    report.bytes_after = rewrite.bytes_after
+
+
+def _check_room(rewrite: Rewrite, report: RepairReport) -> None:
+    needed = report.bytes_after + report.set_aside_bytes
+    try:
+        room = os.fstatvfs(rewrite.folder.fd)
+    except (OSError, AttributeError):
+        return  # not every file system tells; a full disk is met when it is met
+    free = room.f_bavail * room.f_frsize
+    if free < needed:
+        raise StorageFull(
+            f"repairing {rewrite.log.name}.jsonl needs {needed:,} bytes and {free:,} are free",
+            hint="nothing was changed; make room",
+        )
+
+
+class _Pin:
+    """A mark of the highest ``seq`` behind a damaged end, so that no writer sets that end aside.
+
+    The records in it would go as well: healing knows torn ends only. Under the log's lock.
+
+    Attributes:
+        size: How long the log was before; ``None`` where no mark was needed.
+        end: Where the mark ends.
+        last_seq: What it says.
+    """
+
+    def __init__(self, folder: Folder, name: str, timeout_seconds: float) -> None:
+        self.size: int | None = None
+        self.end = self.last_seq = 0
+        self._folder = folder
+        self._name = name
+        self._timeout_seconds = timeout_seconds
+
+    def set(self) -> None:
+        """Append the mark if it is needed."""
+        lock = SidecarLock(self._folder, self._name)
+        lock.acquire(self._timeout_seconds)
+        try:
+            fd = self._folder.open_file(f"{self._name}.jsonl", os.O_RDWR | os.O_APPEND)
+            try:
+                self._set(fd)
+            finally:
+                os.close(fd)
+        finally:
+            lock.release()
+            lock.close()
+
+    def _set(self, fd: int) -> None:
+        size = os.fstat(fd).st_size
+        last_seq = repair_plan.end_to_pin(fd, size)
+        if last_seq is None:
+            return
+        line = codec.seq_floor_line(last_seq)
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            line = b"\n" + line
+        try:
+            write_all(fd, line)
+            sync_data(fd)
+        except BaseException:
+            os.ftruncate(fd, size)
+            raise
+        self.size, self.end, self.last_seq = size, size + len(line), last_seq
+
+
+def _ignore(amount: int) -> None:
+    """The first reading has told of its progress."""
