@@ -155,22 +155,27 @@ class Facts:
     def add(self, turn: TurnFacts) -> None:
         """Add the next turn."""
         self.add_plain(turn.size, turn.is_old)
-        if turn.calls or turn.results:
-            self._add_tools(len(self.old) - 1, turn)
+        self.add_tools(len(self.old) - 1, turn.calls, turn.results)
 
     def add_plain(self, size: int, is_old: bool) -> None:
         """Add the next turn, one without tool calls and results."""
         self.sizes.append(size)
         self.old.append(is_old)
 
+    def add_many(self, sizes: list[int], old: bytes) -> None:
+        """Add the next turns, as ``add_plain`` does one."""
+        self.sizes.extend(sizes)
+        self.old += old
+
     def add_summary(self, size: int) -> None:
         """Add the next turn, one that stands for turns which are gone."""
         self.summaries.append(len(self.old))
         self.add_plain(size, False)
 
-    def _add_tools(self, at: int, turn: TurnFacts) -> None:
+    def add_tools(self, at: int, calls: tuple[str, ...], results: tuple[str, ...]) -> None:
+        """Say which tool calls turn *at* makes, and which it answers; turns in their order."""
         root = at
-        for call in turn.results:
+        for call in results:
             caller = self._open_calls.get(call)
             if caller is not None:
                 first = self._root(caller)
@@ -178,7 +183,7 @@ class Facts:
                 root = min(first, root)
         if root != at:
             self.exchange[at] = root
-        for call in turn.calls:
+        for call in calls:
             self._open_calls[call] = at
 
     def _root(self, at: int) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # other turns hold none.
 _TOOL = b"tool"
 _CALL = b"call"
+HINTS = (_TOOL, _CALL)
 _CALL_HINTS = (b'_call"', b"call_id", b"_call_")
 
 _CALL_KINDS = frozenset(

@@ -94,6 +94,16 @@ def is_intact(line: bytes) -> bool:
     return line.endswith(_SEAL % crc)
 
 
+def seals(sums: list[int]) -> bytes:
+    """Return the seals, one behind the other, of lines whose CRC-32 are *sums*."""
+    return _SEAL * len(sums) % tuple(sums)
+
+
+def heads_of(lines: list[bytes]) -> list[re.Match[bytes] | None]:
+    """Match each line with the keys that a turn of ours begins with: groups as in ``head_of``."""
+    return list(map(_HEAD.match, lines))
+
+
 def ends_like_a_batch(line: bytes) -> bool:
     """Whether a sealed *line* may have a ``batch_mark``: certainly not, or perhaps."""
     return line[-SEAL_BYTES - 1 : -SEAL_BYTES] == b"]"

@@ -74,7 +74,7 @@ def repair(
             os.close(fd)
         if not plan.changes:
             return plan.report
-        pin = _Pin(log.folder, log.name, timeout_seconds)
+        pin = _Pin(log.folder, log.name, timeout_seconds, plan.highest)
         with Rewrite(
             log,
             timeout_seconds=timeout_seconds,
@@ -142,12 +142,13 @@ class _Pin:
         last_seq: What it says.
     """
 
-    def __init__(self, folder: Folder, name: str, timeout_seconds: float) -> None:
+    def __init__(self, folder: Folder, name: str, timeout_seconds: float, highest: int) -> None:
         self.size: int | None = None
         self.end = self.last_seq = 0
         self._folder = folder
         self._name = name
         self._timeout_seconds = timeout_seconds
+        self._highest = highest
 
     def set(self) -> None:
         """Append the mark if it is needed."""
@@ -168,6 +169,7 @@ class _Pin:
         last_seq = repair_plan.end_to_pin(fd, size)
         if last_seq is None:
             return
+        last_seq = max(last_seq, self._highest)
         line = codec.seq_floor_line(last_seq)
         if size and os.pread(fd, 1, size - 1) != b"\n":
             line = b"\n" + line

@@ -231,10 +231,8 @@ class Plan:
         highest = moved = 0
         for at in stays:
             seq = self._seqs[at]
-            if self._flags[at] & _MARK:
-                highest = max(highest, seq)
-            elif seq:
-                moved += seq <= highest
+            if seq:
+                moved += seq <= highest - bool(self._flags[at] & _MARK)
                 highest = max(highest, seq)
         self.highest = highest
         if not moved:

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import os
 from array import array
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from convmem.log import codec, heal, records, summary
+from convmem.log import blocks, codec, heal, records, summary
 from convmem.log.read import StoredTurn, turns_of
+from convmem.log.records import Record
 from convmem.quantities import format_time
 from convmem.retention import KEPT, Facts, RetentionPlan, RetentionPolicy, TurnFacts, plan
-from convmem.tools import may_have_tools, tool_ids
+from convmem.tools import HINTS, may_have_tools, tool_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
+    from convmem.log.blocks import Block
     from convmem.log.records import Damage
 
     Looks: TypeAlias = tuple[int, int, int, int]
@@ -70,12 +74,13 @@ class Survey:
         self.damage = array("Q")  # start, end, start, end, …
         self.batches = array("Q")  # first turn, closing turn, …
         self.unclosed = array("Q")  # first turn, last turn, … where the closing line is damaged
+        self._open_batch: tuple[bytes, int] | None = None  # its name and its first turn
 
     def add(self, stored: StoredTurn, cutoff: datetime | None, cutoff_text: str) -> None:
         """Note the next turn."""
         line = stored.line
         self.offsets.append(stored.offset)
-        if summary.stands_for(line) is not None:
+        if summary.stands_for(line) is not None and not codec.has_head(line):
             self.facts.add_summary(len(line) + 1)
             return
         is_old = cutoff is not None and _is_older(stored, cutoff, cutoff_text)
@@ -84,6 +89,81 @@ class Survey:
             self.facts.add(TurnFacts(len(line) + 1, is_old, calls, results))
         else:
             self.facts.add_plain(len(line) + 1, is_old)
+
+    def add_block(self, block: Block, cutoff: datetime | None, cutoff_text: str) -> None:
+        """Note the turns of a block, to the same effect as ``add_in_batch`` for each."""
+        heads = codec.heads_of(block.lines)
+        offsets = list(block.offsets)
+        count = len(heads)
+        odd = [at for at in range(count) if heads[at] is None] if None in heads else []
+        if not block.is_sealed:
+            by_hand = (at for at in range(count) if not codec.is_sealed(block.lines[at]))
+            odd = sorted({*odd, *by_hand})
+        if self._open_batch is not None or (odd and block.batches):
+            for stored in turns_of(_records(block, offsets, 0, count), self.damaged):
+                self.add_in_batch(stored, cutoff, cutoff_text)
+            return
+        at = len(self.offsets)
+        self.batches.extend(at + line for batch in block.batches for line in batch)
+        at = 0
+        for place in (*odd, count):
+            self._add_plain(block, heads, offsets, range(at, place), cutoff, cutoff_text)
+            at = place + 1
+            # By hand, or what convmem noted for itself.
+            for stored in turns_of(_records(block, offsets, place, at), self.damaged):
+                self.add(stored, cutoff, cutoff_text)
+
+    def _add_plain(
+        self,
+        block: Block,
+        heads: list[re.Match[bytes] | None],
+        offsets: list[int],
+        places: range,
+        cutoff: datetime | None,
+        cutoff_text: str,
+    ) -> None:
+        """Note some lines of a block that are as we write them, each a turn."""
+        first = len(self.offsets)
+        begin, behind = places.start, places.stop
+        self.offsets.extend(offsets[begin:behind])
+        texts = [] if cutoff is None else [head[3] for head in heads[begin:behind] if head]
+        if cutoff is None:
+            old = bytes(behind - begin)
+        elif are_comparable(texts, cutoff_text):
+            limit = cutoff_text.encode()
+            old = bytes([text < limit for text in texts])
+        else:
+            stored = (StoredTurn(block.lines[at], offsets[at]) for at in places)
+            old = bytes([_is_older(each, cutoff, cutoff_text) for each in stored])
+        self.facts.add_many(block.sizes[begin:behind], old)
+        start = offsets[begin] - block.offset
+        for at in _hints_of_tools(block, offsets, start, offsets[behind] - block.offset):
+            if may_have_tools(block.lines[at]):
+                calls, results = tool_ids(StoredTurn(block.lines[at], offsets[at]).turn)
+                self.facts.add_tools(first + at - begin, calls, results)
+
+    def add_in_batch(self, stored: StoredTurn, cutoff: datetime | None, cutoff_text: str) -> None:
+        """Note the next turn, and whether it belongs to a batch."""
+        self.add(stored, cutoff, cutoff_text)
+        opened = self._open_batch
+        if opened is None and not codec.ends_like_a_batch(stored.line):
+            return
+        mark = codec.batch_mark(stored.line) if stored.is_sealed else None
+        at = len(self.offsets) - 1
+        if opened is not None and (mark is None or mark[0] != opened[0]):
+            self.unclosed.extend((opened[1], at - 1))
+            opened = None
+        if mark is not None:
+            opened = (mark[0], at if opened is None else opened[1])
+            if mark[1] == mark[2] - 1:
+                self.batches.extend((opened[1], at))
+                opened = None
+        self._open_batch = opened
+
+    def close(self) -> None:
+        """Say that this was the last turn."""
+        if self._open_batch is not None:
+            self.unclosed.extend((self._open_batch[1], len(self.offsets) - 1))
 
     def spans(self, first: int, behind: int) -> Iterator[tuple[int, int]]:
         """Yield the byte spans of the turns ``[first, behind)``, without what stands between."""
@@ -175,31 +255,19 @@ def survey_log(
 ) -> Survey:
     """Read the log once and note where its turns are and what the decision needs of them."""
     survey = Survey()
-    offsets = survey.offsets
     cutoff = policy.cutoff(now)
     cutoff_text = "" if cutoff is None else format_time(cutoff)
     told = 0
-    open_batch: tuple[bytes, int] | None = None
-    for stored in turns_of(records.forward(fd, 0, end, survey.damaged), survey.damaged):
-        line = stored.line
-        survey.add(stored, cutoff, cutoff_text)
-        if open_batch is not None or codec.ends_like_a_batch(line):
-            mark = codec.batch_mark(line) if stored.is_sealed else None
-            at = len(offsets) - 1
-            if open_batch is not None and (mark is None or mark[0] != open_batch[0]):
-                survey.unclosed.extend((open_batch[1], at - 1))
-                open_batch = None
-            if mark is not None:
-                first = at if open_batch is None else open_batch[1]
-                open_batch = (mark[0], first)
-                if mark[1] == mark[2] - 1:
-                    survey.batches.extend((first, at))
-                    open_batch = None
+    for block in blocks.good_blocks(fd, end):
+        survey.add_block(block, cutoff, cutoff_text)
+        advanced(block.end - told)
+        told = block.end
+    for stored in turns_of(records.forward(fd, told, end, survey.damaged), survey.damaged):
+        survey.add_in_batch(stored, cutoff, cutoff_text)
         if stored.offset - told >= _BLOCK:
             advanced(stored.offset - told)
             told = stored.offset
-    if open_batch is not None:
-        survey.unclosed.extend((open_batch[1], len(offsets) - 1))
+    survey.close()
     advanced(end - told)
     return survey
 
@@ -263,6 +331,32 @@ def report_on(
         for first, behind in islice(decided.runs(kept=False), _MOST_RANGES)
     ]
     return report
+
+
+def _records(block: Block, offsets: list[int], begin: int, behind: int) -> Iterator[Record]:
+    for at in range(begin, min(behind, len(block.lines))):
+        yield Record(offsets[at], offsets[at + 1] - 1, block.lines[at])
+
+
+def are_comparable(texts: list[bytes], cutoff_text: str) -> bool:
+    """Whether all are times of the same length and zone as the cut-off: they sort as text."""
+    joined = b"".join(texts)
+    length = len(cutoff_text)
+    ends = joined[length - 1 :: length]
+    is_even = len(joined) == length * len(texts) and set(map(len, texts)) <= {length}
+    return is_even and ends == b"Z" * len(texts) and joined.isascii()
+
+
+def _hints_of_tools(block: Block, offsets: list[int], start: int, stop: int) -> list[int]:
+    """Return the lines between two places of a block that may have tool calls or results."""
+    found = set()
+    for hint in HINTS:
+        at = start
+        while (at := block.data.find(hint, at, stop)) >= 0:
+            line = bisect_right(offsets, block.offset + at) - 1
+            found.add(line)
+            at = offsets[line + 1] - block.offset
+    return sorted(found)
 
 
 def _looks_of(fd: int) -> Looks:

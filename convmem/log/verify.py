@@ -334,7 +334,12 @@ class _Check:
         length = end - offset
         if codec.is_seq_floor(data):
             self._count(MARK, length + newline)
-            self._highest = max(self._highest, codec.seq_of(data) or 0)
+            seq = codec.seq_of(data) or 0
+            if seq < self._highest:
+                # Writers go on behind the mark: it would have them give a seq out again.
+                words = f"the mark of seq {seq} stands behind {self._highest}"
+                self._find(Finding(self._number, offset, length, SEQ_DISORDER, words, None, seq))
+            self._highest = max(self._highest, seq)
             return
         turn = codec.parse(data)
         if turn is None:

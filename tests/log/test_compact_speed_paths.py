@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from convmem import Archive, RetentionPolicy
-from convmem.log import survey
+from convmem.log import blocks, codec, survey
+from convmem.turns import draft
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 LEAVES_ALL = [
@@ -152,3 +156,106 @@ def test_what_changes_between_the_look_and_the_lock_is_lost_to_nobody(
         assert [turn.text for turn in chat.turns()] == left
     assert report.kept == 4
     assert report.damaged == damaged
+
+
+# --- by the block ---------------------------------------------------------------------------------
+
+TIMES = ["2026-11-20T09:00:00.000000Z", "2026-11-21T08:59:59.999999Z", "2026-11-20T09:00:00Z", "?"]
+
+
+def _line(seq, what, batch=None, ts=TIMES[0]):
+    says = {
+        "plain": {"content": "x" * (seq % 40)},
+        "list": {"content": ["a", "]"]},
+        "call": {"content": "", "extra": {"tool_calls": [{"id": f"call-{seq % 3}"}]}},
+        "result": {"content": "", "extra": {"tool_call_id": f"call-{seq % 3}"}},
+        "hint": {"content": "a tool, or a call_id"},
+    }[what]
+    return codec.turn_line(draft("user", id=f'"{seq}"', **says), seq, ts, batch)
+
+
+def _summary(seq, _ts):
+    body = b'{"id":"s","seq":null,"ts":"%b","role":"system","content":"s"' % TIMES[0].encode()
+    return codec.sealed(body + b',"summary":{"turns":3}')
+
+
+ODD = [
+    _summary,
+    lambda seq, ts: codec.seq_floor_line(seq),
+    lambda seq, ts: b'{"role":"user","content":"by hand"}\n',
+    lambda seq, ts: b'{"content":"x","role":"u","ts":"%b","id":"y"}\n' % ts.encode(),
+    lambda seq, ts: (
+        b'{"id":"z","seq":3,"ts":"2026-00-20T09:00:00.000000Z","role":"u","content":1}\n'
+    ),
+    lambda seq, ts: codec.sealed(b'{"not":"a turn"'),
+    lambda seq, ts: codec.sealed(b'{"role":"user","content":"another order","seq":%d' % seq),
+    lambda seq, ts: b"no turn\n",
+    lambda seq, ts: b"\n",
+    lambda seq, ts: b"\0" * 40 + b"\n",
+]
+SOME_TIME = st.sampled_from(TIMES[:2] * 8 + TIMES[2:])
+KINDS = st.sampled_from(["plain", "list", "call", "result", "hint"])
+ONE = st.tuples(KINDS, SOME_TIME).map(
+    lambda drawn: lambda seq, _: [_line(seq, drawn[0], ts=drawn[1])]
+)
+ANOTHER = st.tuples(st.sampled_from(ODD), SOME_TIME).map(
+    lambda drawn: lambda seq, _: [drawn[0](seq, drawn[1])]
+)
+BATCH = st.tuples(st.lists(KINDS, min_size=2, max_size=5), st.sets(st.integers(0, 4))).map(
+    lambda drawn: (
+        lambda seq, name: [
+            _line(seq + at, kind, (f"{name:08x}", at, len(drawn[0])))
+            for at, kind in enumerate(drawn[0])
+            if at not in drawn[1]  # dropped by a compaction before, or never written
+        ]
+    )
+)
+
+
+@st.composite
+def logs(draw):
+    """A log of all that can stand in one, some of it harmed."""
+    lines = []
+    for name, made in enumerate(draw(st.lists(ONE | ONE | ANOTHER | BATCH, max_size=25))):
+        lines += made(len(lines) + 1, name // draw(st.sampled_from([1, 1, 1, 3])))
+    data = bytearray(b"".join(lines))
+    for at, byte in draw(
+        st.lists(st.tuples(st.integers(0, 5000), st.binary(max_size=2)), max_size=2)
+    ):
+        if at < len(data):
+            data[at : at + 1] = byte
+    return bytes(data[: data.rfind(b"\n") + 1])
+
+
+@given(logs(), st.sampled_from([200, 700, 1 << 20]), st.booleans())
+@settings(max_examples=400, suppress_health_check=list(HealthCheck), deadline=None)
+def test_a_log_is_surveyed_by_the_block_as_it_is_record_by_record(data, block_bytes, has_age):
+    """The fast way is only a way: what a policy sees of a log does not depend on it."""
+    policy = RetentionPolicy(max_age=timedelta(days=1) if has_age else None, max_bytes=0)
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        file.write(data)
+        file.flush()
+        patch.setattr(blocks, "BLOCK_BYTES", block_bytes)
+        fast = survey.survey_log(file.fileno(), len(data), policy, NOW, lambda amount: None)
+        patch.setattr(blocks, "good_blocks", lambda fd, end: iter(()))
+        slow = survey.survey_log(file.fileno(), len(data), policy, NOW, lambda amount: None)
+    assert vars(fast.facts) == vars(slow.facts)
+    del fast.facts, slow.facts
+    assert vars(fast) == vars(slow)
+
+
+@pytest.mark.parametrize("block_bytes", [300, 2000, 1 << 20])
+def test_a_log_as_we_write_it_never_takes_the_slow_way(root, log, monkeypatch, block_bytes):
+    """Else the fast way would be right, and of no use."""
+    with Archive.open(root, durability="none") as archive:
+        chat = archive.conversation("trip")
+        chat.record("user", "x" * 5000)  # longer than a block
+        for at in range(20):
+            chat.record("user", ["in a list", at])
+            chat.record_many([("user", "a"), ("assistant", "b")])
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
+    size = log().stat().st_size
+    with log().open("rb") as file:
+        found = list(blocks.good_blocks(file.fileno(), size))
+    assert found[-1].end == size
+    assert sum(len(block.batches) for block in found) == 20
