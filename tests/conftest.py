@@ -138,14 +138,17 @@ class CommandLine:
         prepare: str | None = None,
         columns: int = 100,
         interrupt_at: bytes | None = None,
+        typed: bytes = b"",
         **environment: str,
     ) -> Answer:
         """Run it with the streams named in *on* at a terminal, and return what that showed.
 
-        It gets its Ctrl-C once the terminal shows *interrupt_at*.
+        It gets its Ctrl-C once the terminal shows *interrupt_at*; *typed* waits at the keyboard.
         """
         master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (24, columns))
+        if typed:
+            os.write(master, typed)
         with (
             open(os.devnull, "rb") as nothing,
             tempfile.TemporaryFile() as out,

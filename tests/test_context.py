@@ -159,6 +159,14 @@ def test_a_result_without_room_for_its_call_stays_out():
     assert contents(window(turns, max_turns=2)) == ["so?"]
 
 
+def test_an_exchange_fits_only_as_a_whole():
+    """K28: a call that fits and a result that fits are still too much together."""
+    turns = [call("c1", text="x" * 100), result("c1", "y" * 100), *says("so?")]
+    whole = window(turns, max_turns=9).tokens
+    assert len(window(turns, max_tokens=whole).turns) == 3
+    assert contents(window(turns, max_tokens=whole - 1)) == ["so?"]
+
+
 def test_parallel_calls_and_their_results_are_one_whole():
     """K28: three results of one message; two of them are as wrong as none."""
     turns = [call("a", "b", "c", seq=1), result("b"), result("a"), result("c"), *says("so?")]
@@ -195,6 +203,16 @@ def test_the_newest_result_without_its_call_is_given_as_a_text(reason):
     assert found.as_messages()[-1] == {"role": "user", "content": "It is there."}
     assert found.turns[-1] == turns[-1]
     assert len(found.turns) == (2 if reason == "nowhere" else 1)
+
+
+def test_a_call_far_back_is_found_where_the_budget_reaches(far=300):
+    """A long task reports to the call that began it."""
+    turns = [*says("old"), call("c1"), *says(*["meanwhile"] * far), result("c1")]
+    found = window(turns, max_turns=far + 2)
+    assert (len(found.turns), found.is_orphan) == (far + 2, False)
+    found = window(turns, max_turns=far)
+    assert (len(found.turns), found.is_orphan) == (far, True)
+    assert found.as_messages()[-1]["role"] == "user"
 
 
 def test_an_unanswered_call_at_the_end_is_kept():
@@ -303,6 +321,23 @@ def test_a_conversation_gives_its_context(archive):
     assert chat.context(max_turns=3).left_out == 2
 
 
+def test_a_context_changes_nothing_that_is_stored(archive, log):
+    """S2g: a limit that was applied to what was read was then saved over the whole."""
+    chat = archive.conversation("trip")
+    chat.record_many([("system", "Be brief."), ("user", "x" * 500), ("assistant", "y" * 500)])
+    before = log().read_bytes()
+    assert chat.context(max_tokens=20).was_cut
+    assert log().read_bytes() == before and len(chat.tail()) == 3
+
+
+def test_a_system_turn_at_the_beginning_shifts_nothing(archive):
+    """K21: turns taken two by two lost every pair behind a system message."""
+    chat = archive.conversation("trip")
+    chat.record_many([("system", "s"), ("user", "q"), ("assistant", "a"), ("user", "q2")])
+    roles = [each["role"] for each in chat.context(max_turns=9).as_messages()]
+    assert roles == ["system", "user", "assistant", "user"]
+
+
 def test_a_conversation_without_turns_and_one_that_is_not_there(archive):
     """Empty is an answer, not there is an error."""
     chat = archive.conversation("trip")
@@ -359,6 +394,16 @@ def test_the_log_is_closed_when_the_context_is_made(archive):
     before = len(os.listdir("/dev/fd"))
     kept = [chat.context(max_turns=2) for _ in range(50)]
     assert len(os.listdir("/dev/fd")) == before and len(kept) == 50
+
+    class Broken:
+        name = "broken"
+
+        def count(self, text):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as failure:
+        chat.context(max_tokens=9, counter=Broken())
+    assert len(os.listdir("/dev/fd")) == before and failure.tb is not None
 
 
 def test_damage_in_the_way_is_told_and_not_given(archive, log):

@@ -216,6 +216,8 @@ ENDS = {
     "delete": {0, 1, 2, 3, 4, 6, 7},
     "trash": {0, 1, 2, 3, 4, 6, 7},
     "list": {0, 2, 4, 7},
+    "verify": {0, 2, 3, 4, 5, 7},
+    "repair": {0, 2, 3, 4, 6, 7},
     "stats": {0, 2, 3, 4, 7},
     "health": {0, 1, 2, 4},
     "path": {0, 2, 3, 4},
@@ -224,7 +226,7 @@ ENDS = {
     "config": {0, 2, 4},
 }
 MEANINGS = {
-    0: "done|recorded",
+    0: "done|recorded|healthy",
     2: "wrong usage",
     3: "there is no such conversation",
     4: "input/output or permission",

@@ -72,6 +72,7 @@ def run(
         discard,
         settings.seconds("lock_timeout"),
         settings.seconds("remember"),
+        settings.word("output.log"),
         None
         if summarize_with is None
         else Summarizer(summarize_with, settings.seconds("summarize_timeout")),

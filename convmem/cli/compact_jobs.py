@@ -15,6 +15,7 @@ from multiprocessing import get_context
 
 from convmem import maintenance
 from convmem.archive import Archive
+from convmem.cli.places import observed
 from convmem.cli.summarizing import Summarizer
 from convmem.errors import ConvmemError
 from convmem.maintenance import Done, Work
@@ -37,6 +38,7 @@ class Job:
     discard: bool
     lock_timeout_seconds: float
     remember_seconds: float
+    log: str
     summarizer: Summarizer | None = None
 
     def opened(self, observer: Observer) -> Archive:
@@ -45,7 +47,7 @@ class Job:
             self.root,
             lock_timeout_seconds=self.lock_timeout_seconds,
             remember_seconds=self.remember_seconds,
-            observer=observer,
+            observer=observed(observer, self.log),
         )
 
 

@@ -73,7 +73,8 @@ def _refuse_everything(archive: Archive, names: list[str]) -> None:
     if len(names) < 2:
         return
     named = set(names)
-    if all(chat.continuation_id in named for chat in archive.conversations()):
+    present = {chat.continuation_id for chat in archive.conversations()}
+    if present and present <= named:
         raise UsageError(
             "these are all conversations of the namespace, so nothing was deleted",
             hint="if you mean every one of them, say --everything",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from convmem.cli.spec import Context
 
 EXIT_CODES = {HEALTHY: 0, DEGRADED: 1, UNHEALTHY: 4}
+# In a pipe the words are the same, without colours, and no line is folded.
+_PIPE = {"COLUMNS": "10000"}
 _COLOURS = {HEALTHY: "green", DEGRADED: "yellow", UNHEALTHY: "red"}
 
 
@@ -53,7 +55,7 @@ def _print(found: Health, env: Mapping[str, str]) -> None:
     from convmem.cli.output.safe import safe_line
     from convmem.cli.output.terminal import StandardOutput, Terminal
 
-    terminal = Terminal(env if stdout_is_terminal() else {})
+    terminal = Terminal(env if stdout_is_terminal() else _PIPE)
     out = StandardOutput()
     out.write(terminal.paint(found.status, "bold", _COLOURS[found.status]) + "\n")
     widest = max(len(each.name) for each in found.checks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from convmem.archive import DEFAULT_NAMESPACE, Archive, default_root
 from convmem.log.durability import Durability
@@ -42,8 +43,18 @@ def open_archive(
         durability=_durability(durability or settings.word("sync"), settings),
         lock_timeout_seconds=settings.seconds("lock_timeout"),
         remember_seconds=settings.seconds("remember"),
-        observer=observer,
+        observer=observed(observer, settings.word("output.log")),
     )
+
+
+def observed(observer: Observer | None, log: str) -> Observer | None:
+    """Return an observer that also writes structured log lines, where the setting *log* says so."""
+    if log != "json":
+        return observer
+    from convmem.event_log import EventLog, Observers
+
+    events = EventLog.to_stream(sys.stderr)
+    return events if observer is None else Observers(observer, events)
 
 
 def settings_of(context: Context, messages: Messages | None = None) -> Settings:

@@ -9,7 +9,7 @@ from convmem.cli.output.messages import Messages, stdout_is_terminal
 from convmem.cli.places import namespace_of, open_archive
 from convmem.errors import UsageError
 from convmem.quantities import format_size, parse_stored_time
-from convmem.stores.stats import Stats, total
+from convmem.stores.stats import Stats, counted, total
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from convmem.cli.spec import Context
 
 _MOST_DAYS = 60
+# In a pipe the words are the same, without colours, and no line is folded.
+_PIPE = {"COLUMNS": "10000"}
 # Roles are any short words; these are a metric's, and all others are one.
 _ROLES = ("user", "assistant", "system", "tool")
 _SIDES = {
@@ -82,8 +84,7 @@ def run(
 def _print(found: list[Stats], env: Mapping[str, str], *, has_all: bool) -> None:
     from convmem.cli.output.terminal import StandardOutput, Terminal
 
-    # In a pipe the words are the same, without colours.
-    terminal = Terminal(env if stdout_is_terminal() else {})
+    terminal = Terminal(env if stdout_is_terminal() else _PIPE)
     out = StandardOutput()
     whole = total(found) if has_all else found[0]
     for line in _lines(whole, terminal, env):
@@ -101,7 +102,8 @@ def _lines(stats: Stats, terminal: Terminal, env: Mapping[str, str]) -> Iterator
     room = terminal.columns
     packed = f" ({stats.compressed:,} compressed)" if stats.compressed else ""
     size = format_size(stats.plain.bytes + stats.packed.bytes)
-    head = f"{stats.conversations:,} conversations{packed}, {stats.turns:,} turns, {size}"
+    conversations = counted(stats.conversations, "conversation")
+    head = f"{conversations}{packed}, {counted(stats.turns, 'turn')}, {size}"
     yield from (terminal.paint(line, "bold") for line in fold(head, room))
     if stats.oldest and stats.newest:
         yield from fold(f"from {_when(stats.oldest)} to {_when(stats.newest)}", room)
@@ -113,7 +115,8 @@ def _lines(stats: Stats, terminal: Terminal, env: Mapping[str, str]) -> Iterator
     if stats.damaged:
         ids = ", ".join(safe_line(each) for each in stats.damaged_ids[:3])
         more = f" and {len(stats.damaged_ids) - 3:,} more" if len(stats.damaged_ids) > 3 else ""
-        said = f"damaged: {stats.damaged:,} lines, {stats.damaged_bytes:,} bytes, in {ids}{more}"
+        size = counted(stats.damaged_bytes, "byte")
+        said = f"damaged: {counted(stats.damaged, 'line')}, {size}, in {ids}{more}"
         yield from (terminal.paint(line, "red") for line in fold(said, room))
     yield from _growth(stats, terminal, env)
     if stats.conversations > 1:
@@ -144,7 +147,7 @@ def _growth(stats: Stats, terminal: Terminal, env: Mapping[str, str]) -> Iterato
         last=f"{days[-1]:%m-%d}",
         with_blocks=plot.shows_blocks(env),
     )
-    yield f"{turns:,} turns, {format_size(sum(values))} (days in UTC)"
+    yield f"{counted(turns, 'turn')}, {format_size(sum(values))} (days in UTC)"
 
 
 def _largest(stats: Stats, terminal: Terminal) -> Iterator[str]:

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from convmem.context.cutting import Cut, cut_to_fit
+from convmem.context.parts import text_length
 from convmem.tools import tool_ids
 from convmem.turns import Turn
 
@@ -80,8 +81,8 @@ def choose(
     choice.passed = len(waiting)
     choice.cuts.reverse()
     if choice.is_orphan:  # its call may have been beyond the reach, and fit all the same
-        calls = {call for cut in choice.cuts for call in tool_ids(cut.turn)[0]}
-        choice.is_orphan = not calls.issuperset(tool_ids(choice.cuts[-1].turn)[1])
+        made = {call for cut in choice.cuts for call in tool_ids(cut.turn)[0]}
+        choice.is_orphan = not made.issuperset(tool_ids(choice.cuts[-1].turn)[1])
     return choice
 
 
@@ -124,8 +125,7 @@ def _fitted(
 
 
 def _is_hopeless(turn: Turn, room: int) -> bool:
-    content = turn.content
-    return isinstance(content, str) and len(content) > _MOST_IN_A_TOKEN * max(room, 1)
+    return text_length(turn.content) > _MOST_IN_A_TOKEN * max(room, 1)
 
 
 def _has_tools(turn: Turn) -> bool:

@@ -52,6 +52,17 @@ def without_images(value: Any) -> tuple[Any, int]:
     return value, 0
 
 
+def text_length(value: Any) -> int:
+    """Return how many characters the texts in *value* have, those of pictures left out."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list):
+        return sum(map(text_length, value))
+    if isinstance(value, dict) and not is_image(value):
+        return sum(map(text_length, value.values()))
+    return 0
+
+
 def is_image(part: Any) -> bool:
     """Whether a content part is a picture, in the shape of any vendor."""
     if not isinstance(part, dict):

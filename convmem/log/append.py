@@ -139,6 +139,18 @@ class Log:
         finally:
             self._lock.release()
 
+    def unmake(self, timeout_seconds: float) -> None:
+        """Remove the log if there is nothing in it."""
+        self._acquire(timeout_seconds)
+        try:
+            if self.folder.stat(self._file).st_size == 0:
+                self.folder.remove(self._file)
+                self._forget()
+        except FileNotFoundError:
+            return
+        finally:
+            self._lock.release()
+
     def with_lock(
         self, timeout_seconds: float, healed: Callable[[str], None]
     ) -> tuple[OpenLog, int, int]:
@@ -331,15 +343,20 @@ class Log:
             self._known.forget()
         if size == 0:
             self._committed = 0
-            # One of that name may have been deleted: its numbers are not given out again.
-            self._last_seq = max(self._last_seq, deleted.last_seq(self.folder, self.name))
+            self._go_on_from_a_deleted_one()
             return
         end_found, kept = heal.heal(self.folder, self.name, log.fd, size)
         self._committed = end_found.committed
         # Never below what we gave out: a seq that was answered is not used again.
         self._last_seq = max(self._last_seq, end_found.last_seq)
+        if not end_found.last_seq:
+            self._go_on_from_a_deleted_one()
         if kept is not None:
             healed(kept)
+
+    def _go_on_from_a_deleted_one(self) -> None:
+        """A log of that name may have been deleted: its numbers are not given out again."""
+        self._last_seq = max(self._last_seq, deleted.last_seq(self.folder, self.name))
 
     def _roll_back(self, log: OpenLog, start: int, written: list[bytes], is_batch: bool) -> int:
         """Take a part-written append back; return how many of its lines stay.

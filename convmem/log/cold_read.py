@@ -11,7 +11,7 @@ import os
 
 from convmem.errors import CorruptLog, StorageFull, storage_error
 from convmem.log import lines
-from convmem.log.cold_file import ENDING, ColdFile, zstd_library
+from convmem.log.cold_file import ENDING, ColdFile
 from convmem.log.files import write_all
 
 TYPE_CHECKING = False
@@ -39,6 +39,8 @@ class Unpacked:
     Raises (on opening):
         FileNotFoundError: There is no compressed log.
         CorruptLog: It is not whole.
+
+    Raises (on unpacking):
         UsageError: zstd is not installed.
     """
 
@@ -47,7 +49,6 @@ class Unpacked:
     def __init__(self, folder: Folder, name: str) -> None:
         self.fd = -1
         self._cold = ColdFile(folder, name + ENDING)
-        zstd_library()
         self.facts: ColdFacts = self._cold.facts
         found = os.fstat(self._cold.fd)
         self.identity = (found.st_dev, found.st_ino)

@@ -40,6 +40,7 @@ def compact(
     advanced: Callable[[int], None],
     summarize: Summarizer | None = None,
     going: Callable[[CompactionReport], None] | None = None,
+    went: Callable[[], None] | None = None,
     looked: Preview | None = None,
 ) -> CompactionReport:
     """Rewrite the log without the turns that *policy* lets go at *now*.
@@ -50,7 +51,7 @@ def compact(
     Needs room for the kept turns, and for the dropped ones unless *discard*. *leftovers* are this
     log's part of ``find_leftovers``, for callers that compact many; ``None`` looks for them. With
     *summarize* one turn takes the place of those that go. *going* is told what goes when all is
-    ready and just before it leaves the log.
+    ready and just before it leaves the log, *went* when it has left.
 
     Raises:
         LockTimeout: Another compaction is at work on this log.
@@ -82,6 +83,7 @@ def compact(
                     remember_seconds=remember_seconds,
                     summarize=summarize,
                     going=going,
+                    went=went,
                 )
             return report
     except FileNotFoundError:
@@ -116,6 +118,7 @@ class _Run:
         remember_seconds: float,
         summarize: Summarizer | None,
         going: Callable[[CompactionReport], None] | None,
+        went: Callable[[], None] | None,
     ) -> None:
         self._check_room(discard)
         marker = None
@@ -146,6 +149,9 @@ class _Run:
             if not self.rewrite.is_replaced:
                 self._empty_trash()
             raise
+        finally:
+            if self.rewrite.is_replaced and went is not None:
+                went()
 
     def _check_room(self, discard: bool) -> None:
         needed = self.report.bytes_after + (0 if discard else self.report.dropped_bytes)

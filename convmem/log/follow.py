@@ -373,10 +373,13 @@ class Follower:
             self._seen.append((stored.offset, codec.line_crc(stored.line), cursor))
 
     def _continues(self, fd: int, end: int) -> bool:
-        """Whether the new file is a compaction of the one we have: its first turn was in it.
+        """Whether the new file is the one we have, compacted or with old turns brought back.
 
-        Without this, a log that was removed and has grown past our place would pass for it.
+        Our own last turn stands in it, or its first one was in ours. Without this, a log that was
+        removed and has grown past our place would pass for it.
         """
+        if self._has_our_turn(fd, end):
+            return True
         for _, _, data in lines.forward(fd, 0, end, block=64 << 10):
             if data is None or codec.fault_of(data) is not None:
                 continue
@@ -394,6 +397,18 @@ class Follower:
                 break
             return False
         return True
+
+    def _has_our_turn(self, fd: int, end: int) -> bool:
+        """Whether the turn that was yielded last stands in the new file."""
+        if not self.cursor.seq or self.cursor.crc == ANY_TURN:
+            return False
+        start = records.offset_after(fd, end, self.cursor.seq - 1)
+        for _, _, data in lines.forward(fd, start, end, block=64 << 10):
+            if data is None or codec.fault_of(data) is not None:
+                continue
+            if codec.seq_of(data) is not None:
+                return codec.line_crc(data) == self.cursor.crc
+        return False
 
 
 def _line_at(fd: int, offset: int, end: int) -> bytes | None:

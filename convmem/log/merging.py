@@ -95,9 +95,16 @@ class Merge:
         first_seq, last_seq: Of the turns that came back.
     """
 
-    def __init__(self, trash: Sequence[Source], wants: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self,
+        trash: Sequence[Source],
+        wants: Callable[[bytes], bool],
+        *,
+        supersedes: bool,
+    ) -> None:
         self._trash = trash
-        self._files = {source.name for source in trash}
+        # Where all comes back, the summaries that stood for it go.
+        self._files = {source.name for source in trash} if supersedes else set()
         self._wants = wants
         self.restored = self.bytes = self.already_there = self.conflicts = self.unwanted = 0
         self.summaries: list[dict[str, Any]] = []
@@ -217,7 +224,13 @@ class Merge:
                 return "there" if found == (entry.seq, codec.line_crc(line)) else "conflict"
             if entry.turn_id in ids:
                 return "there"  # it stands in two files of the trash
-            return "conflict" if entry.seq is not None and ids else "new"
+            if entry.seq is not None:
+                return "conflict" if ids else "new"
+            known = zlib.crc32(line)
+            if known in self._restored_loose:
+                return "there"
+            self._restored_loose.add(known)
+            return "new"
         # Nothing but its bytes tells it apart, and the same may be said twice. But what went
         # together with it tells whether it ever left.
         crc = zlib.crc32(line)
@@ -238,10 +251,8 @@ class Merge:
 
     def _is_superseded(self, entry: Entry, line: bytes) -> bool:
         """Whether a line is a summary, and the turns that it stands for come back."""
-        said = summary.stands_for(line)
-        if said is None or said.get("trash") not in self._files:
-            return False
-        return entry.source == _LOG or self._wants(line)
+        said = summary.stands_for(line) if self._files else None
+        return said is not None and said.get("trash") in self._files
 
     def _keep(self, entry: Entry) -> None:
         kept = self.kept[entry.source - 1]
@@ -269,7 +280,7 @@ def _entries(source: Source, at: int) -> Iterator[Entry]:
                 each.key = 2 * highest - 1
                 yield each
             held = []
-        elif source.is_log and len(held) < _MOST_HELD:
+        elif (source.is_log or not highest) and len(held) < _MOST_HELD:
             held.append(entry)
             continue
         else:  # more than anybody writes by hand: these follow what they stood behind
@@ -280,7 +291,7 @@ def _entries(source: Source, at: int) -> Iterator[Entry]:
         entry.key = 2 * highest
         yield entry
     for entry in held:
-        entry.key = _LAST
+        entry.key = _LAST if source.is_log else 0
         yield entry
 
 

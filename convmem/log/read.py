@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from convmem.log.cold_file import ColdFacts
     from convmem.log.cold_read import Unpacked
     from convmem.log.files import Folder
     from convmem.log.records import OnDamage, Record
@@ -141,9 +142,9 @@ class Reader:
         return self._fd
 
     @property
-    def is_cold(self) -> bool:
-        """Whether the log lies compressed."""
-        return self._cold is not None
+    def cold_facts(self) -> ColdFacts | None:
+        """What a compressed log says of itself, had without unpacking; ``None`` of a plain one."""
+        return None if self._cold is None else self._cold.facts
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -177,7 +178,9 @@ class Reader:
 
     def last_seq(self) -> int:
         """Return the highest ``seq`` that was given out, also if its turn was dropped since."""
-        return records.last_seq(self.fd, self.end)
+        if self._cold is not None:
+            return self._cold.facts.last_seq
+        return records.last_seq(self._fd, self.end)
 
     def _unterminated(self, damaged: OnDamage) -> StoredTurn | None:
         """Return a turn that was written by hand as the last line, without a newline.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from convmem.errors import storage_error
+from contextlib import closing
+
+from convmem.errors import DurabilityUnknown, storage_error
 from convmem.log import deleted, state, trash
+from convmem.log.cold_file import ENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,16 +41,20 @@ def remove(
     timeout_seconds: float,
     healed: Callable[[str], None],
     going: Callable[[Removal], None],
+    went: Callable[[], None],
 ) -> Removal:
     """Move the log to the trash, and the conversation's state with it; costs the same at any size.
 
-    *going* is told what goes just before it goes; if it raises, nothing does.
+    *going* is told what goes just before it goes, and if it raises, nothing does; *went* that it is
+    gone, whatever may fail then.
 
     Raises:
         FileNotFoundError: There is no such log.
         LockTimeout, StorageError: The log is as it was.
+        DurabilityUnknown: It is in the trash, but a power cut may bring it back.
     """
     folder, name = log.folder, log.name
+    lock = state.lock_of(folder, name)
     try:
         _, end, last_seq = log.with_lock(timeout_seconds, healed)
         try:
@@ -55,14 +62,18 @@ def remove(
             deleted.remember(folder, name, last_seq)
             inner = folder.subfolder(trash.FOLDER)
             try:
-                going(removal)
-                inner.take(folder, f"{name}.jsonl", removal.trash)
-                # The turns first: a state without a log is no loss, a log without its state is.
-                _take_state(folder, inner, name, removal.trash, timeout_seconds)
-                inner.sync()
+                lock.acquire(timeout_seconds)
+                try:
+                    going(removal)
+                    # A compressed copy that a crash has left would be the conversation by then.
+                    folder.remove(name + ENDING)
+                    inner.take(folder, f"{name}.jsonl", removal.trash)
+                    went()
+                    _settle(folder, inner, name, removal.trash)
+                finally:
+                    lock.release()
             finally:
                 inner.close()
-            folder.sync()
         finally:
             log.unlock()
         return removal
@@ -72,22 +83,33 @@ def remove(
         raise storage_error(error, f"cannot delete {log.name}.jsonl") from error
 
 
-def _take_state(
-    folder: Folder, inner: Folder, name: str, file_name: str, timeout_seconds: float
-) -> None:
+def _settle(folder: Folder, inner: Folder, name: str, file_name: str) -> None:
+    """Take the state too, and make all of it survive a power cut.
+
+    The turns went first: a state without a log is no loss, a log without its state is.
+    """
     try:
-        states = folder.existing_subfolder(state.FOLDER)
-    except FileNotFoundError:
-        return
-    lock = state.lock_of(folder, name)
-    try:
-        lock.acquire(timeout_seconds)
         try:
-            inner.take(states, state.file_name(name), trash.beside(file_name, trash.STATE))
-            states.sync()
-        finally:
-            lock.release()
+            states = folder.existing_subfolder(state.FOLDER)
+        except FileNotFoundError:
+            pass
+        else:
+            with closing(states):
+                _take_state(states, inner, name, file_name)
+        inner.sync()
+        folder.sync()
+    except OSError as error:
+        raise DurabilityUnknown(
+            f"{name}.jsonl is in the trash, but that could not be synced:"
+            f" {error.strerror or error}",
+            hint="a power cut may bring it back; nothing of it is lost",
+            errno=error.errno,
+        ) from error
+
+
+def _take_state(states: Folder, inner: Folder, name: str, file_name: str) -> None:
+    try:
+        inner.take(states, state.file_name(name), trash.beside(file_name, trash.STATE))
     except FileNotFoundError:
         return  # it has none
-    finally:
-        states.close()
+    states.sync()

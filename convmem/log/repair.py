@@ -19,10 +19,10 @@ from __future__ import annotations
 import os
 
 from convmem.errors import StorageFull, storage_error
-from convmem.log import codec, heal, repair_plan
+from convmem.log import codec, heal, repair_survey
 from convmem.log.files import sync_data, write_all
 from convmem.log.locks import SidecarLock
-from convmem.log.repair_plan import Plan, RepairReport, make_plan
+from convmem.log.repair_survey import make_plan
 from convmem.log.rewrite import Rewrite
 
 TYPE_CHECKING = False
@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 
     from convmem.log.append import Log
     from convmem.log.files import Folder
+    from convmem.log.repair_plan import Plan, RepairReport
     from convmem.log.rewrite import Leftovers
+
+
+def look(fd: int, size: int, advanced: Callable[[int], None]) -> Plan:
+    """Return what there is to repair, for ``repair``; ``changes`` tells whether anything is."""
+    return make_plan(fd, size, advanced)
 
 
 def preview(fd: int, size: int, advanced: Callable[[int], None]) -> RepairReport:
@@ -40,7 +46,7 @@ def preview(fd: int, size: int, advanced: Callable[[int], None]) -> RepairReport
     report = plan.report
     report.dry_run = True
     if plan.changes:
-        last_seq = repair_plan.end_to_pin(fd, size)
+        last_seq = repair_survey.end_to_pin(fd, size)
         if last_seq is None:
             last_seq = heal.find_end(fd, size).last_seq
         if last_seq > plan.highest:
@@ -54,11 +60,14 @@ def repair(
     timeout_seconds: float,
     healed: Callable[[str], None],
     advanced: Callable[[int], None],
+    looked: Plan | None = None,
     leftovers: Leftovers | None = None,
+    going: Callable[[RepairReport], None] | None = None,
 ) -> RepairReport:
     """Repair the log. Where nothing is wrong it is only read, and no lock is taken.
 
-    Needs room for the log and for what is set aside.
+    Needs room for the log and for what is set aside. *looked* is what ``look`` gave shortly
+    before; *going* is told what is done, just before it takes effect.
 
     Raises:
         LockTimeout: A compaction or another repair is at work on this log.
@@ -66,15 +75,16 @@ def repair(
         FileNotFoundError: There is no such log.
     """
     try:
-        fd = log.folder.open_file(f"{log.name}.jsonl", os.O_RDONLY)
-        try:
-            size = os.fstat(fd).st_size
-            plan = make_plan(fd, size, advanced)
-        finally:
-            os.close(fd)
-        if not plan.changes:
-            return plan.report
-        pin = _Pin(log.folder, log.name, timeout_seconds, plan.highest)
+        if looked is None:
+            fd = log.folder.open_file(f"{log.name}.jsonl", os.O_RDONLY)
+            try:
+                looked = look(fd, os.fstat(fd).st_size, advanced)
+            finally:
+                os.close(fd)
+        if not looked.changes:
+            return looked.report
+        size = looked.size
+        pin = _Pin(log.folder, log.name, timeout_seconds, looked.highest)
         with Rewrite(
             log,
             timeout_seconds=timeout_seconds,
@@ -83,14 +93,15 @@ def repair(
             prepare=pin.set,
         ) as rewrite:
             surveyed = rewrite.end if pin.size is None else pin.size
-            plan = make_plan(rewrite.fd, surveyed, _ignore)
+            plan = make_plan(rewrite.fd, surveyed, _ignore, is_odd=pin.size is not None)
             report = plan.report
+            if pin.size is None and rewrite.end == size + 1:
+                report.bytes_before = size  # healing has just given the last line its newline
             if pin.size is None and not plan.changes:
                 # A newline was all that lacked, or somebody else was quicker.
-                report.bytes_before = min(size, rewrite.end)
                 report.is_changed = rewrite.end == size + 1
                 return report
-            _carry_out(rewrite, plan, pin)
+            _carry_out(rewrite, plan, pin, going)
             return report
     except FileNotFoundError:
         raise
@@ -98,7 +109,9 @@ def repair(
         raise storage_error(error, f"cannot repair {log.name}.jsonl") from error
 
 
-def _carry_out(rewrite: Rewrite, plan: Plan, pin: _Pin) -> None:
+def _carry_out(
+    rewrite: Rewrite, plan: Plan, pin: _Pin, going: Callable[[RepairReport], None] | None
+) -> None:
     report = plan.report
     _check_room(rewrite, report)
     spans = plan.spans_aside()
@@ -113,6 +126,8 @@ def _carry_out(rewrite: Rewrite, plan: Plan, pin: _Pin) -> None:
         if pin.last_seq > plan.highest:
             rewrite.copy([codec.seq_floor_line(pin.last_seq)])
         rewrite.copy([(pin.end, rewrite.end)])  # what others appended behind it
+    if going is not None:
+        going(report)
     rewrite.replace(seq_floor=needs_floor)
     report.bytes_after = rewrite.bytes_after
 
@@ -155,7 +170,10 @@ class _Pin:
         lock = SidecarLock(self._folder, self._name)
         lock.acquire(self._timeout_seconds)
         try:
-            fd = self._folder.open_file(f"{self._name}.jsonl", os.O_RDWR | os.O_APPEND)
+            try:
+                fd = self._folder.open_file(f"{self._name}.jsonl", os.O_RDWR | os.O_APPEND)
+            except FileNotFoundError:
+                return  # it lies compressed, and ends in a whole line
             try:
                 self._set(fd)
             finally:
@@ -166,7 +184,7 @@ class _Pin:
 
     def _set(self, fd: int) -> None:
         size = os.fstat(fd).st_size
-        last_seq = repair_plan.end_to_pin(fd, size)
+        last_seq = repair_survey.end_to_pin(fd, size)
         if last_seq is None:
             return
         last_seq = max(last_seq, self._highest)

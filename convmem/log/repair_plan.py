@@ -1,7 +1,6 @@
-"""What a repair would do to a log: which pieces of it stay, in what order, and what is set aside.
+"""The plan of a repair: which pieces of a log stay, in what order, and what is set aside.
 
-Reads only: a dry run and a repair make the same plan of the same bytes. Takes some 40 bytes of
-memory for each turn, and only where ``verify`` has found something.
+Some 40 bytes of memory for each piece.
 """
 
 from __future__ import annotations
@@ -11,20 +10,18 @@ from array import array
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from convmem.log import codec, heal, lines, records, verify, verify_ids
-from convmem.log.verify_split import split
+from convmem.errors import CorruptLog
+from convmem.log import codec, verify_ids, verify_report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from convmem.log.files import Piece
-    from convmem.log.verify import Finding
-    from convmem.log.verify_split import Part
 
 # What a kept piece is, as flags.
-_PART = 1  # of a line with more on it
-_OPEN = 2  # no newline of the log's own follows
+PART = 1  # of a line with more on it
+OPEN = 2  # no newline of the log's own follows
 _MARK = 4
 _BATCH = 8
 _GOES = 16  # it is there twice
@@ -69,6 +66,7 @@ class Plan:
     """What becomes of ``[0, size)`` of a log.
 
     Attributes:
+        fd, size: Of what.
         report: All but what only the doing can tell.
         highest: The highest ``seq`` that stays.
     """
@@ -76,8 +74,8 @@ class Plan:
     def __init__(self, fd: int, size: int) -> None:
         self.report = RepairReport(bytes_before=size, bytes_after=size)
         self.highest = 0
-        self._fd = fd
-        self._size = size
+        self.fd = fd
+        self.size = size
         self._starts = array("Q")
         self._lengths = array("Q")  # newline not included
         self._seqs = array("Q")  # 0 for none
@@ -98,7 +96,7 @@ class Plan:
         for at in self._order:
             first = self._starts[at]
             behind = first + self._lengths[at]
-            is_open = bool(self._flags[at] & _OPEN)
+            is_open = bool(self._flags[at] & OPEN)
             if at in self._loose or first != end:
                 if start < end:
                     yield start, end
@@ -123,42 +121,8 @@ class Plan:
 
     # --- making it ---------------------------------------------------------------------------
 
-    def survey(self, hidden: set[int], advanced: Callable[[int], None]) -> None:
-        """Note each piece, and whether it stays.
-
-        *hidden* are the offsets of whole lines that readers hold for halves of batches.
-        """
-        virtual = _Lines(self, advanced)
-        halves: dict[int, int] = {}
-
-        def note(damage: records.Damage) -> None:
-            halves[damage.offset] = damage.offset + damage.length
-
-        for record in records.of_lines(virtual.all(), note):
-            if record.offset < self._size:
-                self._add(record.offset, record.data, virtual.parts)
-        rescued = False
-        for start, end in halves.items():
-            if start in virtual.bad:
-                continue  # it is on its way to the quarantine already
-            if not virtual.parts.get(start, 0) and start not in hidden:
-                # Readers see it; repair takes nothing away from them.
-                self._add(start, os.pread(self._fd, end - start, start), virtual.parts)
-                rescued = True
-            else:
-                self._put_aside(start, end, verify.HALF_BATCH, virtual.parts)
-        if rescued:
-            self._sort_by_place()
-
-    def decide(self) -> None:
-        """Find copies and the order; then what stands alone, and what all of it comes to."""
-        self._find_copies()
-        self._put_in_order()
-        self._find_loose()
-        self._count()
-
-    def _add(self, start: int, line: bytes, parts: dict[int, int]) -> None:
-        flags = parts.get(start, 0)
+    def add(self, start: int, line: bytes, flags: int) -> None:
+        """Note a record, and what it is but for its marks."""
         if codec.is_seq_floor(line):
             flags |= _MARK
         elif codec.is_sealed(line) and codec.batch_mark(line) is not None:
@@ -167,7 +131,7 @@ class Plan:
         encoded = None if flags & _MARK else verify_ids.id_of(line)
         if encoded is None and not flags & _MARK and codec.parse(line) is None:
             # Sealed, and yet no turn.
-            self._put_aside(start, start + len(line), verify.NOT_A_TURN, parts)
+            self.put_aside(start, start + len(line), verify_report.NOT_A_TURN, flags)
             return
         self._starts.append(start)
         self._lengths.append(len(line))
@@ -175,18 +139,26 @@ class Plan:
         self._hashes.append(0 if encoded is None else hash(encoded))
         self._flags.append(flags)
 
-    def _put_aside(self, start: int, end: int, kind: str, parts: dict[int, int]) -> None:
-        has_newline = not parts.get(start, 0) & _OPEN
-        self._aside[start] = end + has_newline, kind
+    def put_aside(self, start: int, end: int, kind: str, flags: int) -> None:
+        """Note what is no record."""
+        self._aside[start] = end + (not flags & OPEN), kind
         told = self.report.set_aside
         told[kind] = told.get(kind, 0) + 1
 
-    def _sort_by_place(self) -> None:
+    def sort_by_place(self) -> None:
+        """Put the pieces that were noted late where they stand."""
         order = sorted(range(len(self._starts)), key=self._starts.__getitem__)
         for name in ("_starts", "_lengths", "_seqs", "_hashes"):
             old = getattr(self, name)
             setattr(self, name, array(old.typecode, (old[at] for at in order)))
         self._flags = bytearray(self._flags[at] for at in order)
+
+    def decide(self) -> None:
+        """Find copies and the order; then what stands alone, and what all of it comes to."""
+        self._find_copies()
+        self._put_in_order()
+        self._find_loose()
+        self._count()
 
     def _find_copies(self) -> None:
         """Let later copies of a turn go, and rescued records whose retry was stored."""
@@ -203,18 +175,18 @@ class Plan:
             if earlier == at:
                 continue
             how = verify_ids.compare(self._line(earlier), line)
-            if how == verify_ids.COPY or (how == verify_ids.SAME and self._flags[at] & _PART):
+            if how == verify_ids.COPY or (how == verify_ids.SAME and self._flags[at] & PART):
                 self._let_go(at)
-            elif how == verify_ids.SAME and self._flags[earlier] & _PART:
+            elif how == verify_ids.SAME and self._flags[earlier] & PART:
                 self._let_go(earlier)
                 first[encoded] = at
             else:
-                self._leave(verify.DUPLICATE_ID)
+                self._leave(verify_report.DUPLICATE_ID)
 
     def _let_go(self, at: int) -> None:
         self._flags[at] |= _GOES
         self.report.copies += 1
-        self._aside[self._starts[at]] = self._end(at), verify.DUPLICATE_ID
+        self._aside[self._starts[at]] = self._end(at), verify_report.DUPLICATE_ID
 
     def _leave(self, kind: str) -> None:
         self.report.left[kind] = self.report.left.get(kind, 0) + 1
@@ -241,7 +213,7 @@ class Plan:
             self._seqs[at] for at in stays if self._seqs[at] and not self._flags[at] & _MARK
         )
         if any(one == two for one, two in pairwise(turns)):
-            self.report.left[verify.SEQ_DISORDER] = moved
+            self.report.left[verify_report.SEQ_DISORDER] = moved
             return
         # Twice the seq, and one more for marks: they stand behind the turn that has theirs.
         keys = array("Q", bytes(8 * len(self._starts)))
@@ -273,7 +245,7 @@ class Plan:
         report = self.report
         report.loosened = len(self._loose)
         report.rescued = sum(
-            1 for at in self._order if self._flags[at] & _PART and not self._flags[at] & _MARK
+            1 for at in self._order if self._flags[at] & PART and not self._flags[at] & _MARK
         )
         spans = self.spans_aside()
         report.set_aside_bytes = sum(end - start for start, end in spans)
@@ -281,132 +253,25 @@ class Plan:
             len(piece) if isinstance(piece, bytes) else piece[1] - piece[0]
             for piece in self.pieces()
         )
-        has_open = any(self._flags[at] & _OPEN for at in self._order)
+        has_open = any(self._flags[at] & OPEN for at in self._order)
         report.bytes_after = after
+        covered = sum(self._end(at) - self._starts[at] for at in self._order)
+        covered += sum(end - start for start, (end, _) in self._aside.items())
+        if covered != self.size:
+            raise CorruptLog(
+                f"the plan of repair accounts for {covered:,} of {self.size:,} bytes",
+                hint="nothing was changed; this is a bug in convmem, please report it",
+            )
         # An unfinished last line that is whole gets its newline with the next turn, too.
         report.is_changed = bool(spans or report.moved or has_open)
 
     def _end(self, at: int) -> int:
         """Return where the piece ends, its newline included if it has one of its own."""
-        return self._starts[at] + self._lengths[at] + (not self._flags[at] & _OPEN)
+        return self._starts[at] + self._lengths[at] + (not self._flags[at] & OPEN)
 
     def _line(self, at: int) -> bytes:
-        return os.pread(self._fd, self._lengths[at], self._starts[at])
+        return os.pread(self.fd, self._lengths[at], self._starts[at])
 
     def _line_end(self, at: int) -> bytes:
         length = min(self._lengths[at], 256)
-        return os.pread(self._fd, length, self._starts[at] + self._lengths[at] - length)
-
-
-class _Lines:
-    """The lines of a log as they will be: split where several records share one.
-
-    ``parts`` has flags for the starts of what is only a part of a line or lacks its newline;
-    ``bad`` has the starts of what is no record.
-    """
-
-    def __init__(self, plan: Plan, advanced: Callable[[int], None]) -> None:
-        self.parts: dict[int, int] = {}
-        self.bad: set[int] = set()
-        self._plan = plan
-        self._advanced = advanced
-        self._highest = 0
-        self._told = 0
-
-    def all(self) -> Iterator[lines.Line]:
-        """Yield them, and a mark at the end, behind which no batch goes on."""
-        plan = self._plan
-        fd, size = plan._fd, plan._size
-        end = lines.finished_end(fd, size)
-        for offset, line_end, data in lines.forward(fd, 0, end):
-            yield from self._of(offset, line_end, data, lacks_newline=False)
-            if offset - self._told > 1 << 20:
-                self._advanced(offset - self._told)
-                self._told = offset
-        if end < size:
-            is_long = size - end > lines.MAX_LINE_BYTES
-            data = None if is_long else os.pread(fd, size - end, end)
-            yield from self._of(end, size, data, lacks_newline=True)
-        self._advanced(size - self._told)
-        yield size, size + 1, codec.seq_floor_line(self._highest)[:-1]
-
-    def _of(
-        self, offset: int, end: int, data: bytes | None, *, lacks_newline: bool
-    ) -> Iterator[lines.Line]:
-        plan = self._plan
-        fault = codec.TOO_LONG if data is None else codec.fault_of(data)
-        if fault is None and data is not None:
-            self._highest = max(self._highest, codec.seq_of(data) or 0)
-            if lacks_newline:
-                self.parts[offset] = _OPEN
-            yield offset, end, data
-            return
-        kind = verify.TOO_LONG
-        parts: list[Part] = []
-        if data is not None:
-            kind, _, parts = verify.look_at(data, fault or "", self._highest)
-            if lacks_newline and kind in (verify.CHECKSUM, verify.NOT_JSON, verify.NOT_A_TURN):
-                kind = verify.TORN
-        if not parts or data is None:
-            if lacks_newline:
-                self.parts[offset] = _OPEN
-            self.bad.add(offset)
-            plan._put_aside(offset, end, kind, self.parts)
-            yield offset, end, data
-            return
-        plan.report.split += 1
-        for first, behind, is_record in parts:
-            start, stop = offset + first, offset + behind
-            part = data[first:behind]
-            is_open = lacks_newline or behind < len(data)
-            self.parts[start] = _PART | (_OPEN if is_open else 0)
-            if is_record:
-                self._highest = max(self._highest, codec.seq_of(part) or 0)
-            else:
-                self.bad.add(start)
-                plan._put_aside(start, stop, kind, self.parts)
-            yield start, stop, part
-
-
-def make_plan(fd: int, size: int, advanced: Callable[[int], None]) -> Plan:
-    """Return what a repair of ``[0, size)`` would do; it changes nothing."""
-    hidden: set[int] = set()
-    is_odd = False
-
-    def note(finding: Finding) -> None:
-        nonlocal is_odd
-        is_odd = True
-        if finding.kind == verify.HALF_BATCH:
-            hidden.add(finding.offset)
-
-    checked = verify.verify(fd, size, note, advanced)
-    plan = Plan(fd, size)
-    if is_odd or checked.lines[verify.BLANK]:
-        plan.survey(hidden, lambda amount: None)
-        plan.decide()
-    return plan
-
-
-def end_to_pin(fd: int, size: int) -> int | None:
-    """Return the ``seq`` to write down behind a damaged end, or ``None`` if healing is no harm.
-
-    Healing sets all behind the last good line aside. A mark behind it makes damage at the end
-    damage in the middle, which stays for the repair to split.
-    """
-    end = heal.find_end(fd, size)
-    if end.committed == size or heal.is_unterminated_turn(fd, lines.finished_end(fd, size), size):
-        return None
-    highest = end.last_seq
-    for _, _, data in _tail_lines(fd, end.committed, size):
-        if data is not None and codec.fault_of(data) is not None:
-            for first, behind, is_record in split(data, highest):
-                if is_record:
-                    highest = max(highest, codec.seq_of(data[first:behind]) or 0)
-    return highest
-
-
-def _tail_lines(fd: int, start: int, size: int) -> Iterator[lines.Line]:
-    yield from lines.forward(fd, start, size)
-    end = lines.finished_end(fd, size, start=start)
-    if end < size <= end + lines.MAX_LINE_BYTES:
-        yield end, size, os.pread(fd, size - end, end)
+        return os.pread(self.fd, length, self._starts[at] + self._lengths[at] - length)

@@ -13,15 +13,16 @@ from convmem.errors import storage_error
 from convmem.log import state, trash
 from convmem.log.files import copy_pieces, temporary_name
 from convmem.log.merging import Merge, Source
+from convmem.log.read import Reader
 from convmem.log.rewrite import Rewrite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from convmem.log.append import Log
-    from convmem.log.files import Folder
+    from convmem.log.files import Folder, Piece
     from convmem.log.trash import TrashFile
 
 
@@ -64,17 +65,19 @@ class Restoration:
 
 
 def preview(
-    folder: Folder, name: str, files: list[TrashFile], wants: Callable[[bytes], bool]
+    folder: Folder, name: str, files: list[TrashFile], wants: Callable[[bytes], bool] | None
 ) -> Restoration:
     """Say what ``restore`` would do. Writes nothing."""
     done = Restoration()
     with ExitStack() as held:
-        merge = Merge(_open_all(folder, files, held, done), wants)
-        fd = _log_for_reading(folder, name, held)
-        for _ in merge.pieces(Source(fd, is_log=True), _ignore):
-            pass
-        done.take(merge)
-        done.has_state = any(each.kind == trash.STATE for each in files)
+        sources = _open_all(folder, files, held, done)
+        try:
+            reader = held.enter_context(Reader(folder, name))
+            current = Source(reader.fd, is_log=True, end=reader.end)
+        except FileNotFoundError:
+            current = _nothing(held)
+        done.take(_tried(sources, wants, current, _Nowhere(), _ignore))
+    done.has_state = _newest_state(files) is not None and not _has_state(folder, name)
     return done
 
 
@@ -82,47 +85,102 @@ def restore(
     log: Log,
     files: list[TrashFile],
     *,
-    wants: Callable[[bytes], bool],
+    wants: Callable[[bytes], bool] | None,
     timeout_seconds: float,
     healed: Callable[[str], None],
     going: Callable[[Restoration], None],
+    went: Callable[[], None],
     advanced: Callable[[int], None],
 ) -> Restoration:
-    """Put the lines of *files* that *wants* takes back into the log, which is made if need be.
+    """Put the lines of *files* that *wants* takes, or all, back into the log.
 
-    Others may read and write meanwhile. *going* is told what comes back just before it does. The
-    files of the trash go once the log is in place; what has to stay stays in them.
+    The log is made if need be. Others may read and write meanwhile. *going* is told what comes
+    back just before it does, *went* when it is there. The files of the trash go once the log is
+    in place; what has to stay stays in them.
 
     Raises:
         LockTimeout: A compaction, repair or other restoration is at work on this log.
         StorageError: The log and the trash are as they were.
     """
     done = Restoration()
+    made = False
     try:
         with ExitStack() as held:
             sources = _open_all(log.folder, files, held, done)
+            if not _is_there(log.folder, log.name):
+                merge = _tried(sources, wants, _nothing(held), _Nowhere(), _ignore)
+                if not merge.restored:
+                    done.take(merge)
+                    return done
+                made = True
             log.make(timeout_seconds, healed)
             rewrite = held.enter_context(
                 Rewrite(log, timeout_seconds=timeout_seconds, healed=healed)
             )
-            merge = Merge(sources, wants)
             current = Source(rewrite.fd, is_log=True, end=rewrite.end)
-            rewrite.copy(merge.pieces(current, advanced))
+            merge = _tried(sources, wants, current, rewrite, advanced)
             done.take(merge)
             if merge.restored or merge.summaries:
                 going(done)
                 rewrite.replace(seq_floor=merge.highest_seq < rewrite.last_seq)
-            inner = log.folder.existing_subfolder(trash.FOLDER)
-            held.callback(inner.close)
-            for source, kept in zip(sources, merge.kept, strict=True):
-                _shrink(inner, log.name, source, kept)
-            for each in files:
-                if each.kind == trash.STATE:
-                    done.has_state |= _restore_state(log, inner, each, timeout_seconds)
-            inner.sync()
+                went()
+                made = False
+            _put_away(log, held, files, sources, merge, done, timeout_seconds)
         return done
     except OSError as error:
         raise storage_error(error, f"cannot restore {log.name}.jsonl") from error
+    finally:
+        if made:
+            log.unmake(timeout_seconds)
+
+
+class _Nowhere:
+    """Where a trial puts the new log."""
+
+    def restart(self) -> None:
+        """Nothing is there to be emptied."""
+
+    def copy(self, pieces: Iterable[Piece]) -> None:
+        """Go through all."""
+        for _ in pieces:
+            pass
+
+
+def _tried(
+    sources: list[Source],
+    wants: Callable[[bytes], bool] | None,
+    current: Source,
+    target: Rewrite | _Nowhere,
+    advanced: Callable[[int], None],
+) -> Merge:
+    """Merge into *target*. Summaries go only where all that they stand for comes back."""
+    merge = Merge(sources, wants or _all, supersedes=wants is None)
+    target.copy(merge.pieces(current, advanced))
+    if merge.conflicts and merge.summaries:
+        merge = Merge(sources, wants or _all, supersedes=False)
+        target.restart()
+        target.copy(merge.pieces(current, advanced))
+    return merge
+
+
+def _put_away(
+    log: Log,
+    held: ExitStack,
+    files: list[TrashFile],
+    sources: list[Source],
+    merge: Merge,
+    done: Restoration,
+    timeout_seconds: float,
+) -> None:
+    """Leave in the trash what did not come back, and nothing else."""
+    inner = log.folder.existing_subfolder(trash.FOLDER)
+    held.callback(inner.close)
+    for source, kept in zip(sources, merge.kept, strict=True):
+        _shrink(inner, log.name, source, kept)
+    newest = _newest_state(files)
+    if newest is not None:
+        done.has_state = _restore_state(log, inner, newest, timeout_seconds)
+    inner.sync()
 
 
 def _open_all(
@@ -143,13 +201,32 @@ def _open_all(
     return sources
 
 
-def _log_for_reading(folder: Folder, name: str, held: ExitStack) -> int:
-    try:
-        fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
-    except FileNotFoundError:
-        fd = os.open(os.devnull, os.O_RDONLY)  # deleted: nothing is there to merge with
+def _nothing(held: ExitStack) -> Source:
+    """Return an empty log: where one was deleted, there is nothing to merge with."""
+    fd = os.open(os.devnull, os.O_RDONLY)
     held.callback(os.close, fd)
-    return fd
+    return Source(fd, is_log=True)
+
+
+def _is_there(folder: Folder, name: str) -> bool:
+    try:
+        Reader(folder, name).close()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _newest_state(files: list[TrashFile]) -> TrashFile | None:
+    states = [each for each in files if each.kind == trash.STATE]
+    return states[-1] if states else None
+
+
+def _has_state(folder: Folder, name: str) -> bool:
+    try:
+        folder.stat(f"{state.FOLDER}/{state.file_name(name)}")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _shrink(inner: Folder, name: str, source: Source, kept: list[tuple[int, int]]) -> None:
@@ -192,6 +269,10 @@ def _restore_state(log: Log, inner: Folder, file: TrashFile, timeout_seconds: fl
             lock.release()
     finally:
         states.close()
+
+
+def _all(line: bytes) -> bool:
+    return True
 
 
 def _ignore(amount: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from convmem.errors import ConvmemError, LockTimeout, storage_error
+from convmem.errors import ConvmemError, DurabilityUnknown, LockTimeout, storage_error
 from convmem.log import codec, dropped, heal, locks, trash
 from convmem.log.files import (
     copy_pieces,
@@ -117,6 +117,12 @@ class Rewrite:
             os.fchmod(self._target, os.fstat(self.fd).st_mode & 0o777)
         copy_pieces(self.fd, self._target, pieces)
 
+    def restart(self) -> None:
+        """Empty the new file, to fill it anew."""
+        if self._target >= 0:
+            os.ftruncate(self._target, 0)
+            os.lseek(self._target, 0, os.SEEK_SET)
+
     def replace(self, *, seq_floor: bool = False) -> None:
         """Copy what others appended since, and put the new file in the log's place, durably.
 
@@ -149,7 +155,15 @@ class Rewrite:
             self.is_replaced = True
             # And the folder, while the lock is held: what is appended to the new file must not
             # be answered while a power cut could still bring the old one back.
-            self.folder.sync()
+            try:
+                self.folder.sync()
+            except OSError as error:
+                raise DurabilityUnknown(
+                    f"{self.log.name}.jsonl was rewritten, but its folder could not be synced:"
+                    f" {error.strerror or error}",
+                    hint="a power cut may bring the old file back; nothing of either is lost",
+                    errno=error.errno,
+                ) from error
         finally:
             self.log.unlock()
 

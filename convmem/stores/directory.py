@@ -368,6 +368,17 @@ class DirectoryStore:
     def describe(self, namespace: str, continuation_id: str, *, count: bool) -> Description:
         """See ``Store.describe``."""
         with self._places.reader(namespace, continuation_id) as reader:
+            cold = reader.cold_facts
+            if cold is not None:
+                return Description(
+                    continuation_id=continuation_id,
+                    namespace=namespace,
+                    bytes=cold.plain_bytes,
+                    first_ts=_moment(cold.first_ts),
+                    last_ts=_moment(cold.last_ts),
+                    last_seq=cold.last_seq,
+                    turns=cold.turns if count else None,
+                )
             last = next(filter_timed(reader.newest_first(_unnoticed)), None)
             first = next(filter_timed(reader.in_order(_unnoticed)), None)
             turns = sum(1 for _ in reader.in_order(_unnoticed)) if count else None
@@ -397,6 +408,12 @@ class DirectoryStore:
 def filter_timed(found: Iterator[StoredTurn]) -> Iterator[StoredTurn]:
     """Yield the turns whose time can be read."""
     return (stored for stored in found if stored.turn.ts is not None)
+
+
+def _moment(text: str | None) -> datetime | None:
+    from datetime import datetime
+
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _unnoticed(damage: Damage) -> None:

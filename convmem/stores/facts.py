@@ -52,6 +52,7 @@ def facts_of(
     folder: Folder,
     *,
     count: bool = False,
+    most_bytes: int | None = None,
     names: Iterable[str] | None = None,
     failed: Failed,
     observer: Observer,
@@ -64,43 +65,51 @@ def facts_of(
     Args:
         folder: The namespace's folder.
         count: Whether the ``counts`` of all are wanted.
+        most_bytes: Count only what can be counted by reading so much in all, the cheapest first.
         names: Only these; what is not there is left out.
         failed: Is told of each log that cannot be read; it is left out.
         observer: Is told of the bytes that have to be read, as the task ``TASK``.
     """
     index = Index.load(folder)
     found: dict[str, Facts] = {}
-    unknown: dict[str, tuple[bool, int]] = {}  # is it compressed; what reading it will cost
+    unread: list[_Unread] = []
     for name, is_compressed, state in _states(folder, names):
         stamp = stamp_of(state)
         facts = index.get(name, stamp, is_compressed=is_compressed)
-        if facts is None or (count and facts.counts is None):
-            is_read = count and not is_compressed
-            unknown[name] = is_compressed, _LOOK_BYTES + (state.st_size if is_read else 0)
-        else:
+        if facts is not None:
             found[name] = facts
-    if not unknown:
+        if facts is None or (count and facts.counts is None):
+            size = 0
+            if count and not is_compressed:
+                size = state.st_size - index.counted_bytes(name, stamp)
+            unread.append(_Unread(name, is_compressed, count, size))
+    if most_bytes is not None:
+        unread = _affordable(unread, most_bytes, found)
+    if not unread:
         return found
-    observer.started(TASK, sum(expected for _, expected in unknown.values()))
+    observer.started(TASK, sum(each.bytes + _LOOK_BYTES for each in unread))
     passing = set()  # what changed too lately to be kept
     cost = 0
-    for name, (is_compressed, _) in unknown.items():
+    for each in unread:
+        name = each.name
         try:
-            if is_compressed:
+            if each.is_compressed:
                 found[name] = _of_compressed(folder, name)
                 cost += _LOOK_BYTES
                 observer.advanced(TASK, _LOOK_BYTES)
                 continue
-            found[name], read, is_lasting = _read(folder, name, index, count, observer)
+            found[name], read, is_lasting = _read(folder, name, index, each.count, observer)
             cost += read
             if not is_lasting:
                 passing.add(name)
         except FileNotFoundError:
-            continue  # removed since
+            found.pop(name, None)  # removed since
         except ConvmemError as error:
+            found.pop(name, None)
             failed(name, error)
         except OSError as error:
-            path = os.path.join(folder.path, name + (COMPRESSED if is_compressed else PLAIN))
+            found.pop(name, None)
+            path = os.path.join(folder.path, name + (COMPRESSED if each.is_compressed else PLAIN))
             failed(name, storage_error(error, f"cannot read {path}"))
     observer.finished(TASK)
     if cost >= max(_WORTH_BYTES, index.bytes // 4):
@@ -116,6 +125,32 @@ def remember(folder: Folder, learnt: Mapping[str, Facts]) -> None:
     """
     if learnt:
         Index.load(folder).save(folder, learnt, keep_others=True)
+
+
+class _Unread:
+    """A conversation that has to be looked at, and perhaps counted, and what counting it reads."""
+
+    __slots__ = ("bytes", "count", "is_compressed", "name")
+
+    def __init__(self, name: str, is_compressed: bool, count: bool, size: int) -> None:
+        self.name = name
+        self.is_compressed = is_compressed
+        self.count = count
+        self.bytes = size
+
+
+def _affordable(
+    unread: list[_Unread], most_bytes: int, found: Mapping[str, Facts]
+) -> list[_Unread]:
+    """Return what is to be read if counting may read *most_bytes*; the rest is only looked at."""
+    chosen = []
+    for each in sorted(unread, key=lambda each: each.bytes):
+        most_bytes -= each.bytes
+        each.count = each.count and most_bytes >= 0
+        if each.count or each.name not in found:
+            each.bytes = each.bytes if each.count else 0
+            chosen.append(each)
+    return chosen
 
 
 def _states(

@@ -119,6 +119,11 @@ class Index:
             facts.counts = Counts.from_list(row[_COUNTS])
         return facts
 
+    def counted_bytes(self, name: str, stamp: str) -> int:
+        """Return how many bytes of the log need not be read again to count it."""
+        before = self.counts_before(name, stamp)
+        return 0 if before is None or before.place is None else before.place[1]
+
     def counts_before(self, name: str, stamp: str) -> Counts | None:
         """Return what was counted of the same file before it became what *stamp* says."""
         row = self._rows.get(name)

@@ -61,6 +61,7 @@ class Overview:
         namespace: str,
         *,
         count: bool = False,
+        most_bytes: int | None = None,
         names: Iterable[str] | None = None,
         failed: Failed | None = None,
     ) -> dict[str, Facts]:
@@ -77,7 +78,12 @@ class Overview:
                 failed(continuation_id, error)
 
         return facts.facts_of(
-            folder, count=count, names=names, failed=tell, observer=self._observer
+            folder,
+            count=count,
+            most_bytes=most_bytes,
+            names=names,
+            failed=tell,
+            observer=self._observer,
         )
 
     def remember(self, namespace: str, learnt: Mapping[str, Facts]) -> None:
@@ -116,10 +122,10 @@ class Overview:
         return stats.measure(folder, namespace, named, is_whole=names is None)
 
     def health(self, limits: Limits) -> Health:
-        """Return how the whole archive is, from what is so now; see ``health``."""
-        from convmem.stores import health
+        """Return how the whole archive is, from what is so now; see ``examine``."""
+        from convmem.stores.examine import examine
 
-        return health.examine(self._places, self, limits)
+        return examine(self._places, self, limits)
 
     def _folder(self, namespace: str) -> Folder | None:
         try:

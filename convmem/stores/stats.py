@@ -174,6 +174,21 @@ def side_sizes(folder: Folder) -> dict[str, Size]:
     return sizes
 
 
+def side_size(folder: Folder, name: str) -> Size:
+    """Return what is in one dot-folder, named without the dot."""
+    size = Size()
+    try:
+        _add_files(folder.existing_subfolder(f".{name}"), size, _DEPTH)
+    except (FileNotFoundError, StorageError):
+        pass  # nothing was ever put there, or no folder of ours stands there
+    return size
+
+
+def counted(count: int, noun: str) -> str:
+    """Return *count* and its *noun* for people: ``1 line``, ``2,000 lines``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def room_of(folder: Folder) -> tuple[int | None, int | None]:
     """Return how many bytes of the disk are free for us, and how many it has."""
     try:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from convmem.log.cold_compress import CompressionReport
     from convmem.log.files import Folder
     from convmem.log.removal import Removal
+    from convmem.log.repair_plan import RepairReport
     from convmem.log.restore import Restoration
     from convmem.log.summary import Summarizer
     from convmem.log.survey import CompactionReport
     from convmem.log.trash import TrashFile
+    from convmem.log.verify_report import Finding, VerifyReport
     from convmem.progress import Observer
     from convmem.retention import RetentionPolicy
     from convmem.stores.places import Places
@@ -112,6 +114,7 @@ class DirectoryUpkeep:
                     advanced=_told_already,
                     summarize=summarize,
                     going=going,
+                    went=noted.went,
                     looked=looked,
                 )
         except FileNotFoundError:
@@ -155,6 +158,7 @@ class DirectoryUpkeep:
                     timeout_seconds=self._lock_timeout_seconds,
                     healed=lambda kept: self._observer.healed(continuation_id, kept),
                     going=going,
+                    went=noted.went,
                 )
         except FileNotFoundError:
             raise self._places.not_found(namespace, continuation_id) from None
@@ -198,7 +202,7 @@ class DirectoryUpkeep:
         ]
         if not files:
             raise self._places.not_in_trash(namespace, continuation_id)
-        wants = _wants_all if since is None else _Since(since)
+        wants = None if since is None else _Since(since)
         folder = self._places.folder(namespace, create=False)
         name = ids.encode_name(continuation_id)
         if dry_run:
@@ -224,6 +228,7 @@ class DirectoryUpkeep:
                 timeout_seconds=self._lock_timeout_seconds,
                 healed=lambda kept: self._observer.healed(continuation_id, kept),
                 going=going,
+                went=noted.went,
                 advanced=advanced,
             )
 
@@ -300,6 +305,69 @@ class DirectoryUpkeep:
         except FileNotFoundError:
             raise self._places.not_found(namespace, continuation_id) from None
 
+    # --- checking and repairing ----------------------------------------------------------------
+
+    def verify(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        found: Callable[[Finding], None],
+        advanced: Callable[[int], None],
+    ) -> VerifyReport:
+        """Say of each byte of the log what it is; see ``log.verify``. Reads only."""
+        from convmem.log import verify
+
+        with self._places.reader(namespace, continuation_id) as reader:
+            return verify.verify(reader.fd, reader.size, found, advanced)
+
+    def repair(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        now: datetime,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+    ) -> RepairReport:
+        """Split what is fused, set damage aside, put turns in order; see ``log.repair``."""
+        from convmem.log import repair
+
+        with self._places.reader(namespace, continuation_id) as reader:
+            if dry_run:
+                return repair.preview(reader.fd, reader.size, advanced)
+            looked = repair.look(reader.fd, reader.size, advanced)
+            if not looked.changes:
+                return looked.report
+        noted = _Noted(self._places.folder(namespace, create=False), now, namespace)
+
+        def going(report: RepairReport) -> None:
+            noted.note(
+                "repair",
+                continuation_id,
+                bytes=report.set_aside_bytes,
+                reasons=report.set_aside,
+                copies=report.copies,
+                rescued=report.rescued,
+                quarantine=report.quarantine,
+            )
+
+        leftovers = self._leftovers.get(namespace)
+        name = ids.encode_name(continuation_id)
+        try:
+            with noted:
+                return repair.repair(
+                    self._log_of(namespace, continuation_id),
+                    timeout_seconds=self._lock_timeout_seconds,
+                    healed=lambda kept: self._observer.healed(continuation_id, kept),
+                    advanced=_told_already,
+                    looked=looked,
+                    leftovers=None if leftovers is None else leftovers.get(name, ()),
+                    going=going,
+                )
+        except FileNotFoundError:
+            raise self._places.not_found(namespace, continuation_id) from None
+
     def _log_of(self, namespace: str, continuation_id: str) -> Log:
         """Return the writing side of a log that is there, plain or compressed."""
         self._places.folder(namespace, create=False).stat(
@@ -338,6 +406,10 @@ class _Noted:
         except OSError:
             return  # the error itself is raised, and says more
 
+    def went(self) -> None:
+        """It did happen, whatever fails from now on."""
+        self._entry = None
+
     def note(self, event: str, continuation_id: str, **more: Any) -> None:
         """Write the line, durably but for a power cut that also takes what it speaks of."""
         self._entry = {
@@ -355,10 +427,6 @@ class _Noted:
 
 def _told_already(amount: int) -> None:
     """The first look went through the log, and told of its progress."""
-
-
-def _wants_all(line: bytes) -> bool:
-    return True
 
 
 class _Since:

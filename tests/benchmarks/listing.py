@@ -101,7 +101,7 @@ def _among_many(run: Run, root: Path, many: int) -> Table:
     """Compare one conversation among many with one among few."""
     few = run.folder / "few"
     _make(few, _FEW, 99, 850)
-    calls = run.scale.pick(2_000, 300, 5)
+    calls = run.scale.pick(500, 200, 5)
     table = Table(
         f"one conversation among {many:,}, and among {_FEW}",
         "A ratio is to the same call among few.",

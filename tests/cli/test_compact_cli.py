@@ -140,17 +140,20 @@ def test_dropped_turns_are_in_the_trash_whole(cli, fill, log):
     assert list(told) == [
         "continuation_id",
         "namespace",
+        "action",
         "dry_run",
+        "because",
+        "bytes_before",
+        "bytes_after",
+        "trash",
         "kept",
         "dropped",
         "reasons",
         "ranges",
         "dropped_bytes",
-        "bytes_before",
-        "bytes_after",
         "damaged",
-        "trash",
         "quarantine",
+        "summary",
     ]
     assert (told["continuation_id"], told["namespace"]) == ("trip", "default")
     assert (told["reasons"], told["ranges"]) == ({"keep_last": 6}, [[1, 6]])

@@ -61,11 +61,11 @@ def test_json_is_one_object_with_these_keys(cli, trip):
     )
 
 
-def test_without_a_bound_the_budget_is_4000_tokens(cli, archive):
+def test_without_a_bound_the_budget_is_8000_tokens(cli, archive):
     """A context that is everything fails on the day it matters."""
-    archive.conversation("long").record_many([("user", "word " * 500)] * 20)
+    archive.conversation("long").record_many([("user", "word " * 500)] * 30)
     (found,) = cli("context", "long", "--json").objects
-    assert found["max_tokens"] == 4000 and 3400 < found["tokens"] <= 4000
+    assert found["max_tokens"] == 8000 and 7400 < found["tokens"] <= 8000
     (found,) = cli("context", "long", "--json", "--max-turns", "15").objects
     assert (found["max_tokens"], len(found["turns"])) == (None, 15)
 

@@ -39,7 +39,10 @@ def test_json_has_one_object_a_conversation_with_these_keys_in_this_order(cli, t
     """Stable for programs; none of it needs a file to be read whole."""
     found = cli("list", "--json").objects
     assert [list(each) for each in found] == [
-        ["continuation_id", "namespace", "bytes", "first_ts", "last_ts", "last_seq"]
+        [
+            *("continuation_id", "namespace", "bytes", "first_ts", "last_ts", "last_seq"),
+            *("title", "compressed"),
+        ]
     ] * 3
     assert found[0] == {
         "continuation_id": "b",
@@ -48,6 +51,8 @@ def test_json_has_one_object_a_conversation_with_these_keys_in_this_order(cli, t
         "first_ts": "2026-11-01T12:00:00.000000Z",
         "last_ts": "2026-11-03T12:00:00.500000Z",
         "last_seq": 2,
+        "title": "x",
+        "compressed": False,
     }
 
 
@@ -58,8 +63,18 @@ def test_long_adds_the_exact_number_of_turns(cli, trips, log):
         file.write(b'nonsense\n{"role":"user","content":"by hand"}\n')
     found = cli("list", "-l", "--json").objects
     assert {each["continuation_id"]: each["turns"] for each in found} == {"a": 2, "b": 2, "c": 2}
-    assert list(found[0])[-2:] == ["last_seq", "turns"]
+    assert list(found[0])[-2:] == ["compressed", "turns"]
     assert cli("list", "--long", "--json").out == cli("list", "-l", "--json").out
+
+
+def test_the_newest_few_are_asked_for_by_number(cli, trips):
+    """`show "$(convmem list -n 1)"`: what one was just talking about."""
+    assert cli("list", "-n", "1").text == "b\n"
+    assert cli("list", "--newest=2", "-0").out == b"b\0a\0"
+    assert [each["continuation_id"] for each in cli("list", "-n9", "--json").objects] == list("bac")
+    assert cli("list", "-n", "0").text == ""
+    cli("list", "-n", "-1", code=2)
+    cli("list", "-n", "some", code=2)
 
 
 def test_a_conversation_without_turns_or_times_is_listed_last(cli, trips, log):
@@ -155,10 +170,10 @@ def test_a_conversation_that_cannot_be_read_is_named_and_the_others_listed(cli, 
 def test_people_see_a_table(cli, trips):
     """On a terminal: when, which, how large; in order, under headings."""
     for flags, headings in (
-        (["-l"], ["last activity", "conversation", "turns", "size"]),
+        (["-l"], ["last activity", "conversation", "title", "turns", "size"]),
         (
             ["-l", "--all-namespaces"],
-            ["last activity", "namespace", "conversation", "turns", "size"],
+            ["last activity", "namespace", "conversation", "title", "turns", "size"],
         ),
     ):
         shown = cli.on_terminal("list", *flags, on="1", TZ="UTC").shown

@@ -197,9 +197,6 @@ def test_a_mistake_in_the_lay_out_hides_no_turn(monkeypatch):
 def test_markdown_that_takes_too_long_is_shown_as_it_is(monkeypatch):
     """There is always one more input that a parser is slow on."""
     monkeypatch.setattr(markdown, "_PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(
-        markdown._Chat, "__rich_console__", lambda *_: itertools.cycle([]) or spin()
-    )
 
     def spin():
         while True:

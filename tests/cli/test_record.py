@@ -431,6 +431,7 @@ def test_folders_are_0700_and_files_0600_whatever_the_umask(cli, umask):
     assert names == {
         ".",
         "default",
+        "default/.audit",
         "default/.dropped",
         "default/.ids",
         "default/.locks",

@@ -230,9 +230,7 @@ def test_a_state_that_is_held_by_others_is_exit_6(cli, root):
     folder = Folder.open(os.path.join(root, "default"))
     held = state.lock_of(folder, "trip")
     held.acquire(0)
-    quick = "import convmem.archive as a; a.Archive.open.__kwdefaults__['lock_timeout_seconds'] = 0"
-    with cli.running("state", "trip", "set", "a=2", patch=quick) as running:
-        assert running.end().code == 6
+    cli("state", "trip", "set", "a=2", code=6, CONVMEM_LOCK_TIMEOUT="1ms")
     held.release()
     assert cli("state", "trip", "get").objects == [{"a": "1"}]
     folder.close()

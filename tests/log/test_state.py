@@ -278,7 +278,9 @@ def test_a_removed_key_that_is_set_anew_has_no_old_time(at_noon):
     assert at_noon.read(NOON + 2 * HOUR)["a"] == 2
 
 
-@pytest.mark.parametrize("ttl", [0, -1, -1e300, timedelta(seconds=-5), timedelta.min, float("-inf")])
+@pytest.mark.parametrize(
+    "ttl", [0, -1, -1e300, timedelta(seconds=-5), timedelta.min, float("-inf")]
+)
 def test_what_is_past_its_time_when_it_comes_is_never_stored(chat, file, ttl):
     """O3: `expires_at - now` of a slow client may be negative: that is no error, and no token."""
     chat.update_state({"token": "old", "kept": 1})

@@ -110,17 +110,14 @@ def print_list(rows: Iterable[Row], *, with_namespace: bool, with_turns: bool) -
         columns.append(Column("namespace", namespaces, least=9))
     ids = [safe_name(each.continuation_id) for each in found]
     columns.append(Column("conversation", ids, least=36, styles=("cyan",)))
-    titles = [safe_line(getattr(each, "title", "")) for each in found]
+    titles = [safe_line(each.title) for each in found]
     if any(titles):
         columns.append(Column("title", titles, keep=2, least=12, cuts=True, styles=("dim",)))
     if with_turns or any(each.turns is not None for each in found):
         turns = ["-" if each.turns is None else f"{each.turns:,}" for each in found]
         columns.append(Column("turns", turns, keep=1, right=True))
-    packed = [getattr(each, "is_compressed", False) for each in found]
-    sizes = [
-        format_size(each.bytes) + ("" if not any(packed) else " zst" if is_packed else "    ")
-        for each, is_packed in zip(found, packed, strict=True)
-    ]
+    loose = "    " if any(each.is_compressed for each in found) else ""
+    sizes = [format_size(each.bytes) + (" zst" if each.is_compressed else loose) for each in found]
     columns.append(Column("size", sizes, keep=3, right=True))
     out = StandardOutput()
     for line in lines_of(columns, terminal):

@@ -24,7 +24,17 @@ class Column:
         cuts: Whether the end of a cell may be cut off.
     """
 
-    __slots__ = ("cells", "cuts", "heading", "keep", "least", "right", "styles")
+    __slots__ = (
+        "cells",
+        "cuts",
+        "heading",
+        "keep",
+        "least",
+        "natural",
+        "right",
+        "smallest",
+        "styles",
+    )
 
     def __init__(
         self,
@@ -44,16 +54,9 @@ class Column:
         self.cuts = cuts
         self.right = right
         self.styles = styles
-
-    @property
-    def natural(self) -> int:
-        """How wide it would like to be."""
-        return max(map(width_of, (self.heading, *self.cells)))
-
-    @property
-    def smallest(self) -> int:
-        """How narrow it may become."""
-        return self.natural if self.least is None else min(self.least, self.natural)
+        # How wide it would like to be, and how narrow it may become.
+        self.natural = max(map(width_of, (heading, *cells)))
+        self.smallest = self.natural if least is None else min(least, self.natural)
 
 
 def lines_of(columns: Sequence[Column], terminal: Terminal) -> Iterator[str]:

@@ -25,6 +25,8 @@ _GROUPS = {
     "config": "places",
     "context": "memory",
     "state": "memory",
+    "verify": "checks",
+    "repair": "checks",
     "stats": "checks",
     "health": "checks",
     "compact": "upkeep",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convmem.cli.spec import Option, Verb
-from convmem.cli.verbs.common import IDS_MANY
+from convmem.cli.verbs.common import ALL, DRY_RUN, IDS_MANY, QUIET
 
 _PROMETHEUS = Option(
     "prometheus",
@@ -69,16 +69,16 @@ Examples:
   convmem health > health.txt || mail -s "convmem on $HOSTNAME" you < health.txt
   convmem health --prometheus /var/lib/node_exporter/convmem_health.prom
 
-Of damage it knows what the last whole reading of each conversation found (convmem stats reads
-what has changed, convmem verify everything) and how each one ends. What lies in quarantine was
-set aside and is told, but is no trouble.
+Of damage it knows how each conversation ends, and what the last whole reading of it found; what
+has changed since it reads up to 32 MiB (convmem stats reads all that has changed, convmem verify
+everything). What lies in quarantine was set aside and is told, but is no trouble.
 
 How much room there should be, and how long a lock may be held, are settings: health.min_free,
 health.min_free_fatal and health.lock_held (see convmem config).
 
 EXIT STATUS:
 
-  0  healthy
+  0  healthy: nothing is to be done
   1  degraded: it works, and somebody should look
   2  wrong usage
   4  unhealthy: no archive, input/output or permission trouble, or hardly any room
@@ -90,4 +90,91 @@ EXIT STATUS:
     ),
 )
 
-VERBS: tuple[Verb, ...] = (_STATS, _HEALTH)
+_VERIFY = Verb(
+    "verify",
+    "Say of each byte of conversations what it is, and where damage stands.",
+    """\
+Read whole files and say what is wrong, where: line, byte, what, how many bytes. Changes nothing,
+takes no lock, and may run while others write.
+
+Examples:
+
+  convmem verify oslo-trip
+  convmem verify --all --quiet || echo "see convmem repair --all --dry-run"
+  convmem verify oslo-trip --json | jq 'select(.type == "summary") | .bytes'
+
+Every byte is of one class: ok; unsealed (a line by hand); mark (convmem's own note of a seq);
+blank; torn (cut short, or an unfinished last line); nul; fused (several records on one line, or
+one beside other bytes); checksum; not_json; not_a_turn; too_long; half_batch. The first four are
+no damage, and neither are numbers that are missing: compaction drops turns.
+
+Of good lines two things are told: duplicate_id (an earlier turn has the same id) and seq_disorder
+(a seq that is not above all before it).
+
+--json prints an object for each finding (type "finding": line, offset, length, kind, message, id,
+seq) and one for each conversation (type "summary": damaged, size, turns, first_seq, last_seq,
+found, bytes, lines; the last three by class). --quiet prints findings and no summary.
+
+EXIT STATUS:
+
+  0  done, and no damage was found
+  2  wrong usage: neither an ID nor --all
+  3  there is no such conversation
+  4  input/output or permission
+  5  damage was found
+  7  done in part: some conversations could not be read, each is named
+""",
+    target="convmem.cli.verify:run",
+    arguments=(IDS_MANY,),
+    options=(
+        ALL,
+        QUIET,
+        Option("json", ("--json",), "One JSON object per finding, and per conversation."),
+    ),
+)
+
+_REPAIR = Verb(
+    "repair",
+    "Split records that share a line, set damage aside, put turns in order.",
+    """\
+Repair files without losing a byte: what leaves a file is in the quarantine first, and the new
+file takes the old one's place in one step. Others may read and write meanwhile. A file in which
+nothing is wrong is not touched.
+
+Examples:
+
+  convmem repair oslo-trip --dry-run
+  convmem repair oslo-trip
+  convmem repair --all
+
+Records that share a line get lines of their own; a record that was cut short leaves the whole one
+behind it. NUL bytes, torn, damaged and empty lines, and halves of batches, which were never
+answered, go to the quarantine. Of lines that are the same turn the first stays. Turns behind a
+higher seq are put in order.
+
+Two things are left as they are, and told: turns of one id that say different things, and the
+order of a file in which several turns share a seq, since it was made of several.
+
+--json prints one object per conversation: changed, split, rescued, copies, moved, loosened,
+set_aside (by class, see verify), set_aside_bytes, quarantine, bytes_before, bytes_after, left.
+
+EXIT STATUS:
+
+  0  done, also when there was nothing to repair
+  2  wrong usage: neither an ID nor --all
+  3  there is no such conversation
+  4  input/output or permission; disk full
+  6  busy: a compaction or another repair holds the only conversation asked for
+  7  done in part: some conversations were skipped or failed, each is named
+""",
+    target="convmem.cli.repair:run",
+    arguments=(IDS_MANY,),
+    options=(
+        ALL,
+        DRY_RUN,
+        QUIET,
+        Option("json", ("--json",), "One JSON object per conversation and line."),
+    ),
+)
+
+VERBS: tuple[Verb, ...] = (_VERIFY, _REPAIR, _STATS, _HEALTH)

@@ -105,7 +105,7 @@ EXIT STATUS:
         Option(
             "max_tokens",
             ("--max-tokens",),
-            "At most so many tokens, all told; by default 4000 unless --max-turns is given.",
+            "At most so many tokens, all told; without any bound: 8000, a setting.",
             takes="text",
             metavar="N",
         ),
