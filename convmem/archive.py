@@ -264,7 +264,7 @@ class Archive:
     def trash(self, *, namespace: str | None = None) -> list[TrashFile]:
         """Return what is in the trash of a namespace, oldest first."""
         place = self._namespace if namespace is None else _checked_namespace(namespace)
-        return self._open_store().upkeep.trash(place)
+        return self._open_store().trash.files(place)
 
     def purge_trash(
         self,
@@ -284,20 +284,21 @@ class Archive:
             namespace: Whose; the archive's own by default.
             only: Only what came from the conversations of these ids.
         """
-        from datetime import UTC, datetime
+        from datetime import UTC, datetime, timedelta
 
         place = self._namespace if namespace is None else _checked_namespace(namespace)
         moment = datetime.now(UTC) if now is None else now
         rules = self.rules()
-        upkeep = self._open_store().upkeep
+        trash = self._open_store().trash
         old = [
             each
-            for each in upkeep.trash(place)
-            if moment - each.removed >= older_than
+            for each in trash.files(place)
+            # A clock that was set back since does not make it younger than new.
+            if max(moment - each.removed, timedelta(0)) >= older_than
             and (only is None or each.continuation_id in only)
             and not (each.continuation_id and rules.is_kept(place, each.continuation_id))
         ]
-        return upkeep.purge(place, old, now=moment, dry_run=dry_run)
+        return trash.purge(place, old, now=moment, dry_run=dry_run)
 
     def rules(self) -> Rules:
         """Return what the archive's ``convmem.toml`` says of retention, read now.

@@ -185,7 +185,7 @@ def _refuse_to_empty(
         return
     newest = max(each.facts.last_activity for each in steps if each.facts.last_activity is not None)
     raise UsageError(
-        f"the rules would delete every conversation ({len(loose):,}), so nothing was done:"
+        f"the rules would delete every conversation ({len(loose):,}), so none was deleted:"
         f" the last activity was on {newest:%Y-%m-%d}, and the clock says {now:%Y-%m-%d}",
         hint="look with --dry-run; if that is meant, write allow_empty = true under [archive]",
     )

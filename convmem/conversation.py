@@ -258,26 +258,34 @@ class Conversation:
         return report
 
     def delete(
-        self, *, reason: str = "asked", dry_run: bool = False, now: datetime | None = None
+        self,
+        *,
+        reason: str = "asked",
+        quiet_since: datetime | None = None,
+        dry_run: bool = False,
+        now: datetime | None = None,
     ) -> Removal:
         """Move the whole conversation, and its state, to the trash. Costs the same at any size.
 
         Args:
             reason: A word for the audit log.
+            quiet_since: Only if there is no turn from after this; looked at while nobody can
+                record, so that a conversation that comes to life stays.
             now: When it goes, as the trash counts its age; the present by default.
 
         Raises:
-            ConversationNotFound, LockTimeout, StorageError; UsageError if the keep-list of
-            ``convmem.toml`` holds it.
+            ConversationNotFound, LockTimeout, StorageError; ``ConvmemError`` of kind ``busy`` if
+            there is such a turn; UsageError if the keep-list of ``convmem.toml`` holds it.
         """
         from datetime import UTC, datetime
 
         self._archive._refuse_if_kept(self.namespace, self.continuation_id)
-        return self._store().upkeep.delete(
+        return self._store().trash.delete(
             self.namespace,
             self.continuation_id,
             now=datetime.now(UTC) if now is None else now,
             reason=reason,
+            quiet_since=quiet_since,
             dry_run=dry_run,
         )
 
@@ -308,7 +316,7 @@ class Conversation:
         _filter(None, since, removed_since)
         observer = self._archive._observer
         task = self.continuation_id
-        return self._store().upkeep.restore(
+        return self._store().trash.restore(
             self.namespace,
             self.continuation_id,
             since=since,
@@ -352,8 +360,15 @@ class Conversation:
             advanced=lambda amount: observer.advanced(task, amount),
         )
 
-    def uncompress(self, *, dry_run: bool = False) -> CompressionReport:
+    def uncompress(
+        self, *, even_damaged: bool = False, dry_run: bool = False
+    ) -> CompressionReport:
         """Make the log plain again now; the next append would do it too.
+
+        Args:
+            even_damaged: Where it does not unpack whole, save what is left: the damaged file goes
+                to the quarantine, and what is missing is told of as any damage is.
+            dry_run: Only try whether it would; writes nothing.
 
         Raises:
             ConversationNotFound, LockTimeout, StorageFull, StorageError: The log is as it was.
@@ -361,7 +376,7 @@ class Conversation:
             UsageError: zstd is not installed.
         """
         return self._store().upkeep.uncompress(
-            self.namespace, self.continuation_id, dry_run=dry_run
+            self.namespace, self.continuation_id, even_damaged=even_damaged, dry_run=dry_run
         )
 
     def verify(self, *, on_finding: Callable[[Finding], None] | None = None) -> VerifyReport:

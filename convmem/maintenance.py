@@ -7,11 +7,12 @@ said: conversation by conversation, so that a failure of one stops no other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from convmem.archive_plan import ConversationFacts, RoomPlan, Step, plan_archive, plan_room
 from convmem.errors import ConvmemError
+from convmem.log.removal import StillInUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     Summarize = Callable[[Conversation, Iterator[Turn]], str]
 
 
+_SECOND = timedelta(seconds=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What is to be done to one conversation, and why; can be handed to another process."""
@@ -37,6 +41,8 @@ class Work:
     delete: str | None = None
     compress: bool = False
     because: str = ""
+    # Of the last turn when the plan was made: what has come to life since stays.
+    quiet_since: datetime | None = None
 
     @classmethod
     def of(cls, step: Step) -> Work:
@@ -48,6 +54,7 @@ class Work:
             step.delete,
             step.compress,
             step.because,
+            step.facts.last_activity,
         )
 
 
@@ -144,7 +151,9 @@ def carry_out(
     try:
         if work.delete is not None:
             action = "delete"
-            gone = chat.delete(reason=work.delete, dry_run=dry_run, now=now)
+            gone = chat.delete(
+                reason=work.delete, quiet_since=work.quiet_since, dry_run=dry_run, now=now
+            )
             yield Done(*where, action, work.because, gone.bytes, 0, trash=gone.trash or None)
             return
         if work.policy is not None:
@@ -160,9 +169,13 @@ def carry_out(
             )
         if work.compress:
             action = "compress"
-            made = chat.compress(dry_run=dry_run, now=now)
+            # A second less: a turn of the very time that was seen is no sign of life.
+            idle = None if work.quiet_since is None else now - work.quiet_since - _SECOND
+            made = chat.compress(idle=idle, dry_run=dry_run, now=now)
             if made.is_done:
                 yield Done(*where, action, work.because, made.bytes_before, made.bytes_after)
+    except StillInUse:
+        return
     except ConvmemError as error:
         yield Done(*where, action, work.because, error=error)
 

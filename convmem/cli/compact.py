@@ -160,7 +160,11 @@ class _ByRules:
         facts = self._facts
         if not job.dry_run:
             facts, done = maintenance.facts_of(self._archive, self._places, _told_before), []
-        room = maintenance.room_after(self._rules, facts, done, job.now)
+        try:
+            room = maintenance.room_after(self._rules, facts, done, job.now)
+        except UsageError as error:
+            self._talk.fail(error, "to make room")
+            return
         _carry_out(job, [Work.of(step) for step in room.steps], 1, 0, self._talk, quiet=quiet)
         if room.excess_bytes:
             self._talk.warn(

@@ -34,6 +34,7 @@ def run(
     all_conversations: bool,
     idle: str | None,
     undo: bool,
+    damaged: bool,
     dry_run: bool,
     quiet: bool,
     json: bool,
@@ -41,12 +42,14 @@ def run(
     """Compress or uncompress, and return the exit status."""
     idle_seconds = values.duration("--idle", idle)
     _check(continuation_ids, all_conversations, idle, undo)
+    if damaged and not undo:
+        raise UsageError("--damaged goes with --undo", hint="say --undo --damaged")
     now = datetime.now(UTC)
 
     def work(archive: Archive, name: str) -> CompressionReport:
         chat = archive.conversation(name)
         if undo:
-            return chat.uncompress(dry_run=dry_run)
+            return chat.uncompress(even_damaged=damaged, dry_run=dry_run)
         return chat.compress(idle=idle_seconds, dry_run=dry_run, now=now)
 
     talk = _Talk(
@@ -137,6 +140,15 @@ class _Talk:
             self._after += report.bytes_after
         else:
             self._left += 1
+        if report.quarantine is not None:
+            self._messages.warn(
+                "damaged",
+                f"{name}: what does not unpack is missing from it; the compressed file is in"
+                f" .quarantine/{report.quarantine}",
+                "see what is missing with: convmem verify ID",
+                continuation_id=name,
+                quarantine=report.quarantine,
+            )
         if self._as_json:
             from convmem.cli.output.machine import write_object
 
@@ -148,6 +160,7 @@ class _Talk:
                     "outcome": report.outcome,
                     "bytes_before": report.bytes_before,
                     "bytes_after": report.bytes_after,
+                    "quarantine": report.quarantine,
                 }
             )
         elif self._quiet or not self._tells_each:

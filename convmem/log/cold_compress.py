@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 
-from convmem.errors import storage_error
+from convmem.errors import CorruptLog, storage_error
 from convmem.log.cold import file_of, size_of
 from convmem.log.cold_file import ENDING, ColdFile, Packer, zstd_library
 from convmem.log.count import count
@@ -17,6 +17,7 @@ from convmem.log.files import (
     temporary_name,
     write_all,
 )
+from convmem.log.locks import SidecarLock
 from convmem.log.look import look
 from convmem.log.rewrite import exclusive, find_leftovers, sweep
 
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from convmem.log.append import Log
+    from convmem.log.files import Folder
     from convmem.log.rewrite import Leftovers
 
 # What became of a conversation. Stable words: programs compare them.
 COMPRESSED = "compressed"
 UNCOMPRESSED = "uncompressed"
+SALVAGED = "salvaged"  # uncompressed, as far as it was whole
 # Or why nothing did.
 ALREADY = "already_compressed"
 NOT_COMPRESSED = "not_compressed"
@@ -46,21 +49,24 @@ class CompressionReport:
     """What a compression did, or with ``dry_run`` would do. Bytes are measured.
 
     Attributes:
-        outcome: ``compressed``, ``uncompressed``, or the reason why nothing was done:
+        outcome: ``compressed``, ``uncompressed``, ``salvaged`` (uncompressed as far as it was
+            whole), or the reason why nothing was done:
             ``already_compressed``, ``not_compressed``, ``recent``, ``small``, ``changed``
             (somebody wrote to it meanwhile).
         bytes_before, bytes_after: The size of the conversation's file.
+        quarantine: Where a damaged file went, inside ``.quarantine``.
     """
 
     outcome: str
     bytes_before: int
     bytes_after: int
     dry_run: bool = False
+    quarantine: str | None = None
 
     @property
     def is_done(self) -> bool:
         """Whether the file was, or would be, another one."""
-        return self.outcome in (COMPRESSED, UNCOMPRESSED)
+        return self.outcome in (COMPRESSED, UNCOMPRESSED, SALVAGED)
 
 
 def compress(
@@ -109,9 +115,16 @@ def compress(
 
 
 def uncompress(
-    log: Log, *, dry_run: bool, timeout_seconds: float, healed: Callable[[str], None]
+    log: Log,
+    *,
+    even_damaged: bool,
+    dry_run: bool,
+    timeout_seconds: float,
+    healed: Callable[[str], None],
 ) -> CompressionReport:
     """Make the log plain again, as an append would.
+
+    With *even_damaged* also one that does not unpack whole: see ``cold_salvage``.
 
     Raises:
         FileNotFoundError: There is no such log.
@@ -119,8 +132,9 @@ def uncompress(
     """
     folder, name = log.folder, log.name
     try:
-        if file_of(folder, name) is None:
-            size = folder.stat(f"{name}.jsonl").st_size
+        size = size_of(folder, name + ENDING)
+        if file_of(folder, name) is None or size is None:
+            plain_size = folder.stat(f"{name}.jsonl").st_size
             if not dry_run:
                 # What a crash may have left beside it: under the lock the plain one is the truth.
                 log.with_lock(timeout_seconds, healed)
@@ -128,19 +142,40 @@ def uncompress(
                     folder.remove(name + ENDING)
                 finally:
                     log.unlock()
-            return CompressionReport(NOT_COMPRESSED, size, size, dry_run)
-        with ColdFile(folder, name + ENDING) as cold:
-            report = CompressionReport(
-                UNCOMPRESSED, cold.facts.compressed_bytes, cold.facts.plain_bytes, dry_run
-            )
-        if not dry_run:
-            log.with_lock(timeout_seconds, healed)  # which thaws it
+            return CompressionReport(NOT_COMPRESSED, plain_size, plain_size, dry_run)
+        report = CompressionReport(UNCOMPRESSED, size, 0, dry_run)
+        if dry_run:
+            with ColdFile(folder, name + ENDING) as cold:
+                for chunk in cold.plain():
+                    report.bytes_after += len(chunk)
+            return report
+        try:
+            _, report.bytes_after, _ = log.with_lock(timeout_seconds, healed)  # which thaws it
+            log.unlock()
+        except CorruptLog:
+            if not even_damaged:
+                raise
+            report.outcome = SALVAGED
+            report.quarantine = _salvage(folder, name, timeout_seconds)
+            _, report.bytes_after, _ = log.with_lock(timeout_seconds, healed)
             log.unlock()
         return report
     except FileNotFoundError:
         raise
     except OSError as error:
         raise storage_error(error, f"cannot unpack {name}{ENDING}") from error
+
+
+def _salvage(folder: Folder, name: str, timeout_seconds: float) -> str | None:
+    from convmem.log.cold_salvage import salvage
+
+    # The lock itself: taken by way of the log, it would come with a try to thaw.
+    lock = SidecarLock(folder, name)
+    lock.acquire(timeout_seconds)
+    try:
+        return None if file_of(folder, name) is None else salvage(folder, name)
+    finally:
+        lock.release()
 
 
 class _Compression:

@@ -177,8 +177,8 @@ class ColdFile:
         """Return the error that says so, and what can be done."""
         return CorruptLog(
             f"{self.path} is damaged: {why}",
-            hint="nothing was changed; fetch it from a backup, or save what stands before the"
-            f" damage with: zstd -dc {os.path.basename(self.path)} > SAVED.jsonl",
+            hint="nothing was changed; fetch it from a backup, or save what is left of it with:"
+            " convmem compress --undo --damaged ID",
         )
 
     def _read_end(self) -> ColdFacts:

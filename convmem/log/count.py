@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections import Counter
 
-from convmem.log import codec, lines, records
+from convmem.log import blocks, codec, lines, records
 from convmem.log.files import read_exactly
 from convmem.log.look import unfinished_turn
 from convmem.quantities import format_time
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from convmem.log.blocks import Block
     from convmem.log.records import Damage
     from convmem.turns import Turn
 
@@ -124,6 +126,26 @@ class Tally:
             else:
                 self.add_turn(turn, len(line) + 1, is_sealed=is_sealed)
 
+    def add_block(self, block: Block) -> None:
+        """Count the turns of a whole block: the same as line by line, at half the cost."""
+        heads = codec.heads_of(block.lines) if block.is_sealed else [None]
+        good = [head for head in heads if head is not None]
+        times = [head[3] for head in good]
+        if len(good) < len(block.lines) or not _are_our_times(times):
+            for line, offset in zip(block.lines, block.offsets, strict=False):
+                self.add(line, offset)
+            return
+        self._turns += len(good)
+        for role, many in Counter([head[4] for head in good]).items():
+            self._roles[role] = self._roles.get(role, 0) + many
+        first, last = str(min(times), "ascii"), str(max(times), "ascii")
+        if first[:10] == last[:10]:
+            self._note_time(first, 0, turns=0)
+            self._note_time(last, sum(block.sizes), turns=len(good))
+        else:
+            for ts, size in zip(times, block.sizes, strict=True):
+                self._note_time(str(ts, "ascii"), size)
+
     def add_turn(self, turn: Turn, size: int, *, is_sealed: bool) -> None:
         """Count *turn*, whose line takes *size* bytes."""
         counts = self._counts
@@ -152,7 +174,7 @@ class Tally:
         counts.days = _newest_days(self._days)
         return counts
 
-    def _note_time(self, ts: str, size: int) -> None:
+    def _note_time(self, ts: str, size: int, *, turns: int = 1) -> None:
         counts = self._counts
         if counts.newest is None or ts > counts.newest:
             counts.newest = ts
@@ -162,7 +184,7 @@ class Tally:
         if day != self._day:  # a day's turns mostly stand together
             self._day = day
             self._held = self._days.setdefault(day, [0, 0])
-        self._held[0] += 1
+        self._held[0] += turns
         self._held[1] += size
 
 
@@ -188,7 +210,12 @@ def count(
     tally = Tally(known)
     end = lines.finished_end(fd, size, start=start)
     told = start
-    for record in records.forward(fd, start, end, tally.damaged):
+    if start == 0:
+        for block in blocks.good_blocks(fd, end):
+            tally.add_block(block)
+            advanced(block.end - told)
+            told = block.end
+    for record in records.forward(fd, told, end, tally.damaged):
         tally.add(record.data, record.offset)
         if record.end - told >= _TOLD_BYTES:
             advanced(record.end - told)
@@ -227,6 +254,13 @@ def _place(fd: int, end: int) -> tuple[int, int, int] | None:
             return None
         return start, stop + 1, zlib.crc32(os.pread(fd, stop + 1 - start, start))
     return None
+
+
+def _are_our_times(times: list[bytes]) -> bool:
+    """Whether all are as ``format_time`` writes them, so that they sort as text."""
+    return set(map(len, times)) == {_TS_CHARACTERS} and not b"".join(
+        [ts[-1:] for ts in times]
+    ).strip(b"Z")
 
 
 def _newest_days(days: dict[str, list[int]]) -> dict[str, list[int]]:

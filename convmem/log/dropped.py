@@ -139,6 +139,39 @@ def remember(
         inner.close()
 
 
+def names(folder: Folder) -> list[str]:
+    """Return the logs that something is remembered of."""
+    try:
+        inner = folder.existing_subfolder(FOLDER)
+    except FileNotFoundError:
+        return []
+    try:
+        found = [entry.name for entry in inner.entries()]
+    finally:
+        inner.close()
+    return [each.removesuffix(".jsonl") for each in found if not each.startswith(".")]
+
+
+def forget_if_past(folder: Folder, name: str, now: float) -> None:
+    """Remove what is remembered of the log *name* if at *now* all of it is past its time."""
+    fd = _open(folder, name)
+    if fd is None:
+        return
+    try:
+        for block in _blocks(fd):
+            for line in block.splitlines():
+                known = _parsed(line)
+                if known is not None and known["until"] > now:
+                    return
+    finally:
+        os.close(fd)
+    inner = folder.existing_subfolder(FOLDER)
+    try:
+        inner.remove(f"{name}.jsonl")
+    finally:
+        inner.close()
+
+
 _KINDS = {"id": str, "seq": int, "ts": str, "substance": int, "parsed": bool, "until": int}
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from convmem.errors import DurabilityUnknown, storage_error
+from convmem.errors import ConvmemError, DurabilityUnknown, storage_error
 from convmem.log import deleted, state, trash
 from convmem.log.cold_file import ENDING
+from convmem.log.look import look
+from convmem.quantities import format_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
 
     from convmem.log.append import Log
     from convmem.log.files import Folder
+    from convmem.log.look import Ends
+
+
+class StillInUse(ConvmemError):
+    """Somebody spoke in the conversation since it was looked at; it stays."""
+
+    kind = "busy"
 
 
 class Removal:
@@ -38,6 +47,7 @@ def remove(
     log: Log,
     *,
     now: datetime,
+    quiet_since: datetime | None,
     timeout_seconds: float,
     healed: Callable[[str], None],
     going: Callable[[Removal], None],
@@ -50,14 +60,17 @@ def remove(
 
     Raises:
         FileNotFoundError: There is no such log.
+        StillInUse: There is a turn from after *quiet_since*; the log is as it was.
         LockTimeout, StorageError: The log is as it was.
         DurabilityUnknown: It is in the trash, but a power cut may bring it back.
     """
     folder, name = log.folder, log.name
     lock = state.lock_of(folder, name)
     try:
-        _, end, last_seq = log.with_lock(timeout_seconds, healed)
+        opened, end, last_seq = log.with_lock(timeout_seconds, healed)
         try:
+            if quiet_since is not None:
+                _check_quiet(name, look(opened.fd, end), quiet_since)
             removal = Removal(end, last_seq, trash.new_file(name, now, trash.LOG))
             deleted.remember(folder, name, last_seq)
             inner = folder.subfolder(trash.FOLDER)
@@ -81,6 +94,13 @@ def remove(
         raise
     except OSError as error:
         raise storage_error(error, f"cannot delete {log.name}.jsonl") from error
+
+
+def _check_quiet(name: str, ends: Ends, quiet_since: datetime) -> None:
+    if ends.last_ts is not None and ends.last_ts > format_time(quiet_since):
+        raise StillInUse(
+            f"{name}.jsonl has a turn of {ends.last_ts}", hint="it is in use again, so it stays"
+        )
 
 
 def _settle(folder: Folder, inner: Folder, name: str, file_name: str) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from convmem.log.state import State
     from convmem.progress import Observer
     from convmem.stores.overview import Overview
+    from convmem.stores.removals import DirectoryTrash
     from convmem.stores.upkeep import DirectoryUpkeep
     from convmem.stores.values import Answers, Group
     from convmem.turns import Draft
@@ -61,6 +62,17 @@ class DirectoryStore:
         self._waits = False  # something may wait for the flusher
         self._upkeep: DirectoryUpkeep | None = None
         self._overview: Overview | None = None
+
+    @property
+    def trash(self) -> DirectoryTrash:
+        """See ``Store.trash``."""
+        from convmem.stores.removals import DirectoryTrash
+
+        return DirectoryTrash(
+            self._places,
+            observer=self._observer,
+            lock_timeout_seconds=self._lock_timeout_seconds,
+        )
 
     @property
     def upkeep(self) -> DirectoryUpkeep:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convmem.log.read import Filter, StoredTurn
     from convmem.log.records import OnDamage
     from convmem.stores.overview import Overview
+    from convmem.stores.removals import DirectoryTrash
     from convmem.stores.upkeep import DirectoryUpkeep
     from convmem.stores.values import Answers, Description, Group
     from convmem.turns import Draft
@@ -111,6 +112,10 @@ class Store(Protocol):
 
     def clear_state(self, namespace: str, continuation_id: str) -> bool:
         """Remove the state; say whether there was one. Damaged bytes are set aside."""
+
+    @property
+    def trash(self) -> DirectoryTrash:
+        """What was removed: there to be looked at, brought back, or purged."""
 
     @property
     def upkeep(self) -> DirectoryUpkeep:

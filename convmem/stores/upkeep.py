@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 
 from convmem import ids
-from convmem.errors import storage_error
-from convmem.log import audit, codec, compact, deleted, removal, restore, rewrite, survey, trash
+from convmem.log import compact, rewrite, survey
+from convmem.stores.noted import Noted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from datetime import datetime
-    from typing import Any
 
     from convmem.log.append import Log
     from convmem.log.cold_compress import CompressionReport
-    from convmem.log.files import Folder
-    from convmem.log.removal import Removal
     from convmem.log.repair_plan import RepairReport
-    from convmem.log.restore import Restoration
     from convmem.log.summary import Summarizer
     from convmem.log.survey import CompactionReport
-    from convmem.log.trash import TrashFile
     from convmem.log.verify_report import Finding, VerifyReport
     from convmem.progress import Observer
     from convmem.retention import RetentionPolicy
@@ -84,7 +79,7 @@ class DirectoryUpkeep:
         its_leftovers = leftovers.get(ids.encode_name(continuation_id), ())
         if not looked.report.dropped and not its_leftovers:
             return looked.report
-        noted = _Noted(folder, now, namespace)
+        noted = Noted(folder, now, namespace)
 
         def going(report: CompactionReport) -> None:
             noted.note(
@@ -129,133 +124,7 @@ class DirectoryUpkeep:
         except FileNotFoundError:
             return
 
-    # --- whole conversations, and the trash ----------------------------------------------------
-
-    def delete(
-        self, namespace: str, continuation_id: str, *, now: datetime, reason: str, dry_run: bool
-    ) -> Removal:
-        """Move a whole conversation, and its state, to the trash. Costs the same at any size."""
-        with self._places.reader(namespace, continuation_id) as reader:
-            if dry_run:
-                return removal.Removal(reader.size, reader.last_seq(), "")
-        noted = _Noted(self._places.folder(namespace, create=False), now, namespace)
-
-        def going(gone: Removal) -> None:
-            noted.note(
-                "delete",
-                continuation_id,
-                bytes=gone.bytes,
-                last_seq=gone.last_seq,
-                reasons={reason: 1},
-                trash=gone.trash,
-            )
-
-        try:
-            with noted:
-                return removal.remove(
-                    self._places.log(namespace, continuation_id),
-                    now=now,
-                    timeout_seconds=self._lock_timeout_seconds,
-                    healed=lambda kept: self._observer.healed(continuation_id, kept),
-                    going=going,
-                    went=noted.went,
-                )
-        except FileNotFoundError:
-            raise self._places.not_found(namespace, continuation_id) from None
-
-    def trash(self, namespace: str, continuation_id: str | None = None) -> list[TrashFile]:
-        """Return what is in the trash, of one conversation or of all, oldest first."""
-        name = None if continuation_id is None else ids.encode_name(continuation_id)
-        try:
-            folder = self._places.folder(namespace, create=False)
-        except FileNotFoundError:
-            return []
-        found = trash.files(folder, name)
-        for each in found:
-            each.continuation_id = self._places.id_of(folder, each.name)
-        return found
-
-    def restore(
-        self,
-        namespace: str,
-        continuation_id: str,
-        *,
-        since: datetime | None,
-        removed_since: datetime | None,
-        now: datetime,
-        dry_run: bool,
-        advanced: Callable[[int], None],
-    ) -> Restoration:
-        """Bring back what is in the trash of one conversation; see ``log.restore``.
-
-        Args:
-            since: Only turns from this time on.
-            removed_since: Only what was removed from this time on.
-
-        Raises:
-            ConversationNotFound: Nothing of it is in the trash.
-        """
-        files = [
-            each
-            for each in self.trash(namespace, continuation_id)
-            if removed_since is None or each.removed >= removed_since
-        ]
-        if not files:
-            raise self._places.not_in_trash(namespace, continuation_id)
-        wants = None if since is None else _Since(since)
-        folder = self._places.folder(namespace, create=False)
-        name = ids.encode_name(continuation_id)
-        if dry_run:
-            return restore.preview(folder, name, files, wants)
-        noted = _Noted(folder, now, namespace)
-
-        def going(done: Restoration) -> None:
-            noted.note(
-                "restore",
-                continuation_id,
-                turns=done.restored,
-                bytes=done.bytes,
-                ranges=[(done.first_seq, done.last_seq)],
-                files=done.files,
-                summaries=done.summaries,
-            )
-
-        with noted:
-            return restore.restore(
-                self._places.log(namespace, continuation_id),
-                files,
-                wants=wants,
-                timeout_seconds=self._lock_timeout_seconds,
-                healed=lambda kept: self._observer.healed(continuation_id, kept),
-                going=going,
-                went=noted.went,
-                advanced=advanced,
-            )
-
-    def purge(
-        self, namespace: str, files: Iterable[TrashFile], *, now: datetime, dry_run: bool
-    ) -> list[TrashFile]:
-        """Remove *files* of the trash for good, and return those that went."""
-        try:
-            folder = self._places.folder(namespace, create=False)
-        except FileNotFoundError:
-            return []
-        noted = _Noted(folder, now, namespace)
-        gone = []
-        for each in files:
-            if not dry_run:
-                with noted:
-                    noted.note(
-                        "purge",
-                        each.continuation_id or each.name,
-                        bytes=each.bytes,
-                        trash=each.file_name,
-                    )
-                    trash.remove(folder, each.file_name)
-            gone.append(each)
-        if gone and not dry_run:
-            self._forget_what_cannot_come_back(folder)
-        return gone
+    # --- compressing ----------------------------------------------------------------------------
 
     def compress(
         self,
@@ -290,14 +159,15 @@ class DirectoryUpkeep:
             raise self._places.not_found(namespace, continuation_id) from None
 
     def uncompress(
-        self, namespace: str, continuation_id: str, *, dry_run: bool
+        self, namespace: str, continuation_id: str, *, even_damaged: bool = False, dry_run: bool
     ) -> CompressionReport:
-        """Make the conversation's log plain again, as an append would."""
+        """Make the conversation's log plain again; see ``log.cold_compress``."""
         from convmem.log import cold_compress
 
         try:
             return cold_compress.uncompress(
                 self._log_of(namespace, continuation_id),
+                even_damaged=even_damaged,
                 dry_run=dry_run,
                 timeout_seconds=self._lock_timeout_seconds,
                 healed=lambda kept: self._observer.healed(continuation_id, kept),
@@ -339,7 +209,7 @@ class DirectoryUpkeep:
             looked = repair.look(reader.fd, reader.size, advanced)
             if not looked.changes:
                 return looked.report
-        noted = _Noted(self._places.folder(namespace, create=False), now, namespace)
+        noted = Noted(self._places.folder(namespace, create=False), now, namespace)
 
         def going(report: RepairReport) -> None:
             noted.note(
@@ -375,66 +245,9 @@ class DirectoryUpkeep:
         )
         return self._places.log(namespace, continuation_id)
 
-    def _forget_what_cannot_come_back(self, folder: Folder) -> None:
-        left = {each.name for each in trash.files(folder)}
-        for name in deleted.names(folder):
-            if name not in left:
-                deleted.forget(folder, name)
-
 
 _MOST_RANGES = 20
 
 
-class _Noted:
-    """Notes in the audit log what is about to happen, and if it then does not, that too."""
-
-    def __init__(self, folder: Folder, now: datetime, namespace: str) -> None:
-        self._folder = folder
-        self._now = now
-        self._namespace = namespace
-        self._entry: dict[str, Any] | None = None
-
-    def __enter__(self) -> None:
-        self._entry = None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or self._entry is None:
-            return
-        undone = {**self._entry, "undone": str(error)}
-        try:
-            audit.note(self._folder, self._now, undone, is_lasting=False)
-        except OSError:
-            return  # the error itself is raised, and says more
-
-    def went(self) -> None:
-        """It did happen, whatever fails from now on."""
-        self._entry = None
-
-    def note(self, event: str, continuation_id: str, **more: Any) -> None:
-        """Write the line, durably but for a power cut that also takes what it speaks of."""
-        self._entry = {
-            "event": event,
-            "namespace": self._namespace,
-            "continuation_id": continuation_id,
-            **{key: value for key, value in more.items() if value is not None},
-        }
-        try:
-            audit.note(self._folder, self._now, self._entry, is_lasting=False)
-        except OSError as error:
-            self._entry = None
-            raise storage_error(error, "cannot write the audit log") from error
-
-
 def _told_already(amount: int) -> None:
     """The first look went through the log, and told of its progress."""
-
-
-class _Since:
-    """Wants turns from a time on; what has no time is outside."""
-
-    def __init__(self, since: datetime) -> None:
-        self._since = since
-
-    def __call__(self, line: bytes) -> bool:
-        turn = codec.parse(line)
-        return turn is not None and turn.ts is not None and turn.ts >= self._since

@@ -549,6 +549,7 @@ def test_a_lock_that_is_never_free_is_degraded_until_it_is_let_go(cli, talk, log
         assert "trip.lock" in checks["locks"]["message"]
         threading.Timer(0.3, fcntl.flock, (file, fcntl.LOCK_UN)).start()
         assert health(cli, CONVMEM_HEALTH_LOCK_HELD="30s")[0] == "healthy"
+        talk.health(Limits(min_free_bytes=0, lock_held_seconds=0))
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nothing of it was left held
     assert tree(folder) == before
 

@@ -534,7 +534,7 @@ def test_a_file_that_was_cut_short_is_refused_and_left_as_it_is(packed, archive,
         for act in (lambda: chat.tail(1), lambda: chat.record("user", "on"), chat.uncompress):
             with pytest.raises(CorruptLog, match="its end is missing") as caught:
                 act()
-            assert "zstd -dc" in caught.value.hint
+            assert "--undo --damaged" in caught.value.hint
         assert zst(log).read_bytes() == good[:size]
     assert not log().exists()
     archive.conversation("other").record("user", "unharmed")
@@ -606,7 +606,7 @@ def test_zstd_that_somebody_else_made_is_refused_in_words(archive, log):
     log().unlink()
     with pytest.raises(CorruptLog, match="or convmem did not write it") as caught:
         chat.tail(1)
-    assert "zstd -d" in caught.value.hint
+    assert "--undo --damaged" in caught.value.hint
 
 
 def test_a_link_in_the_place_of_a_compressed_log_is_not_followed(archive, log, tmp_path):
@@ -619,6 +619,69 @@ def test_a_link_in_the_place_of_a_compressed_log_is_not_followed(archive, log, t
         chat.tail(1)
     with pytest.raises(StorageDenied):
         chat.record("user", "on")
+
+
+# --- saving what is left -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("harm", ["flips", "cut", "middle gone", "table gone", "start gone"])
+def test_what_is_left_of_a_damaged_one_is_saved_and_the_file_kept(harm, packed, root, log):
+    """Whoever has no backup wants every turn that can be had, and none that is not true."""
+    chat, _ = packed
+    before = told(chat)
+    good = zst(log).read_bytes()
+    middle = len(good) // 2
+    bad = {
+        "flips": bytes(byte ^ (at % 9001 == 9000) for at, byte in enumerate(good)),
+        "cut": good[:middle],
+        "middle gone": good[: middle - 2000] + good[middle + 2000 :],
+        "table gone": good[:-20],
+        "start gone": good[50:],
+    }[harm]
+    zst(log).write_bytes(bad)
+    with pytest.raises(CorruptLog):
+        chat.uncompress()
+    with pytest.raises(CorruptLog):
+        chat.uncompress(even_damaged=True, dry_run=True)
+    report = chat.uncompress(even_damaged=True)
+    assert report.outcome == "salvaged" and report.is_done
+    assert Path(root, "default", ".quarantine", report.quarantine).read_bytes() == bad
+    assert not zst(log).exists()
+    found = chat.tail(1000)
+    there = [(turn.id, turn.seq, turn.ts, turn.role, turn.content) for turn in found]
+    assert [each for each in before if each in there] == there
+    least = {"flips": 30, "cut": 140, "middle gone": 270, "table gone": 300, "start gone": 280}
+    assert len(there) >= least[harm]
+    assert (found.damaged > 0) == (len(there) < 300 or harm == "table gone")
+    seq = chat.record("user", "on").seq
+    assert seq == 301 or (harm == "cut" and seq > 140)
+
+
+def test_saving_writes_nothing_that_cannot_be_told_from_damage(archive, log, monkeypatch):
+    """A line by hand has no seal: of a part that is damaged it may not be believed."""
+    archive.conversation("other").record("user", "unharmed")
+    lines = [b'{"role":"user","content":"by hand %d"}\n' % nth for nth in range(100)]
+    setting = library().CompressionParameter
+    part = library().compress(b"".join(lines), options={setting.checksum_flag: 1})
+    bad = part[:-4] + bytes(4)  # another checksum
+    size = len(b"".join(lines))
+    _with_parts(log, [(part, size), (bad, size)])
+    chat = archive.conversation("trip")
+    assert chat.uncompress(even_damaged=True).outcome == "salvaged"
+    found = chat.tail(1000)
+    assert [turn.content for turn in found] == [f"by hand {nth}" for nth in range(100)]
+    assert found.damaged == 1
+
+
+def test_saving_one_that_is_whole_is_what_undoing_is(packed, log):
+    """The flag alone harms nothing; and what somebody else has compressed comes back by it."""
+    chat, plain = packed
+    assert chat.uncompress(even_damaged=True).outcome == "uncompressed"
+    assert log().read_bytes() == plain
+    zst(log).write_bytes(library().compress(plain))
+    log().unlink()
+    assert chat.uncompress(even_damaged=True).outcome == "salvaged"
+    assert log().read_bytes() == plain
 
 
 # --- without zstd ------------------------------------------------------------------------------

@@ -358,9 +358,56 @@ def test_a_fault_at_any_call_loses_nothing_and_a_second_repair_ends_it(bench, na
     assert nth > 1 or name == "ftruncate"
 
 
-def holds_all(bench):
+def die_at(name, nth, is_done):
+    """Have this process end at the *nth* call of ``os.name``."""
+    real = getattr(os, name)
+    calls = [0]
+
+    def call(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == nth and not is_done:
+            os._exit(77)
+        answer = real(*args, **kwargs)
+        if calls[0] == nth:
+            os._exit(77)
+        return answer
+
+    setattr(os, name, call)
+    for module in (files, repair, rewrite):
+        module.sync_data = lambda fd: os.fdatasync(fd)
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", CALLS)
+def test_death_at_any_call_loses_nothing_and_a_second_repair_ends_it(bench, name, is_done):
+    """P7, P8: a real process that dies, before or after the call took effect."""
+    for nth in range(1, 60):
+        bench.write(DATA)
+        child = os.fork()
+        if child == 0:
+            try:
+                die_at(name, nth, is_done)
+                bench.repair()
+            finally:
+                os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        holds_all(bench, may_leave_temporary=True)
+        bench.repair()
+        assert bench.log.read_bytes().startswith(SOUND)
+        holds_all(bench)
+        assert not bench.verify().is_damaged
+        if status == 0:
+            break
+        assert status == 77
+    else:
+        pytest.fail("it never came to an end")
+    assert nth > 1 or name == "ftruncate"
+
+
+def holds_all(bench, *, may_leave_temporary=False):
     """Check that the log holds the old lines or the new ones, and that no byte is gone."""
     log, aside = bench.log.read_bytes(), bench.quarantined()
     assert log.startswith((SOUND, DATA))
     assert not Counter(DATA) - Counter(log) - Counter(aside)
-    assert not list(bench.folder.glob(".quarantine/.*")), "half a file in the quarantine"
+    left = [*bench.folder.glob(".quarantine/.*"), *bench.folder.glob(".trip.*.tmp")]
+    assert may_leave_temporary or not left, "files in the making were not cleared away"

@@ -108,6 +108,7 @@ Examples:
   convmem compress --all --idle 90d --dry-run
   convmem compress --all --idle 90d --quiet
   convmem compress --undo oslo-trip
+  convmem compress --undo --damaged oslo-trip
 
 In the place of NAME.jsonl stands NAME.jsonl.zst, which `zstd -dc` reads. What was written is read
 back and compared, byte by byte, before the plain file goes; a crash at any moment leaves one of
@@ -138,6 +139,12 @@ EXIT STATUS:
             metavar="AGE",
         ),
         Option("undo", ("--undo",), "Make compressed conversations plain again."),
+        Option(
+            "damaged",
+            ("--damaged",),
+            "With --undo: save what is left of those that are damaged; their files are kept in"
+            " .quarantine.",
+        ),
         DRY_RUN,
         QUIET,
         Option("json", ("--json",), "One JSON object per conversation and line."),

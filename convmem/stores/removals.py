@@ -1,0 +1,192 @@
+"""Whole conversations going to the trash, what is there, and the ways back and out for good."""
+
+from __future__ import annotations
+
+import time
+
+from convmem import ids
+from convmem.log import codec, deleted, dropped, removal, restore, trash
+from convmem.stores.noted import Noted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from convmem.log.files import Folder
+    from convmem.log.removal import Removal
+    from convmem.log.restore import Restoration
+    from convmem.log.trash import TrashFile
+    from convmem.progress import Observer
+    from convmem.stores.places import Places
+
+
+class DirectoryTrash:
+    """The trash of each namespace of a directory store.
+
+    Methods that name a conversation raise ``ConversationNotFound`` where there is none.
+    """
+
+    def __init__(self, places: Places, *, observer: Observer, lock_timeout_seconds: float) -> None:
+        self._places = places
+        self._observer = observer
+        self._lock_timeout_seconds = lock_timeout_seconds
+
+    def delete(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        now: datetime,
+        reason: str,
+        quiet_since: datetime | None,
+        dry_run: bool,
+    ) -> Removal:
+        """Move a whole conversation, and its state, to the trash. Costs the same at any size.
+
+        With *quiet_since*: only if no turn is from after that, else ``StillInUse`` is raised.
+        """
+        with self._places.reader(namespace, continuation_id) as reader:
+            if dry_run:
+                return removal.Removal(reader.size, reader.last_seq(), "")
+        noted = Noted(self._places.folder(namespace, create=False), now, namespace)
+
+        def going(gone: Removal) -> None:
+            noted.note(
+                "delete",
+                continuation_id,
+                bytes=gone.bytes,
+                last_seq=gone.last_seq,
+                reasons={reason: 1},
+                trash=gone.trash,
+            )
+
+        try:
+            with noted:
+                return removal.remove(
+                    self._places.log(namespace, continuation_id),
+                    now=now,
+                    quiet_since=quiet_since,
+                    timeout_seconds=self._lock_timeout_seconds,
+                    healed=lambda kept: self._observer.healed(continuation_id, kept),
+                    going=going,
+                    went=noted.went,
+                )
+        except FileNotFoundError:
+            raise self._places.not_found(namespace, continuation_id) from None
+
+    def files(self, namespace: str, continuation_id: str | None = None) -> list[TrashFile]:
+        """Return what is in the trash, of one conversation or of all, oldest first."""
+        name = None if continuation_id is None else ids.encode_name(continuation_id)
+        try:
+            folder = self._places.folder(namespace, create=False)
+        except FileNotFoundError:
+            return []
+        found = trash.files(folder, name)
+        for each in found:
+            each.continuation_id = self._places.id_of(folder, each.name)
+        return found
+
+    def restore(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        since: datetime | None,
+        removed_since: datetime | None,
+        now: datetime,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+    ) -> Restoration:
+        """Bring back what is in the trash of one conversation; see ``log.restore``.
+
+        Args:
+            since: Only turns from this time on.
+            removed_since: Only what was removed from this time on.
+
+        Raises:
+            ConversationNotFound: Nothing of it is in the trash.
+        """
+        files = [
+            each
+            for each in self.files(namespace, continuation_id)
+            if removed_since is None or each.removed >= removed_since
+        ]
+        if not files:
+            raise self._places.not_in_trash(namespace, continuation_id)
+        wants = None if since is None else _Since(since)
+        folder = self._places.folder(namespace, create=False)
+        name = ids.encode_name(continuation_id)
+        if dry_run:
+            return restore.preview(folder, name, files, wants)
+        noted = Noted(folder, now, namespace)
+
+        def going(done: Restoration) -> None:
+            noted.note(
+                "restore",
+                continuation_id,
+                turns=done.restored,
+                bytes=done.bytes,
+                ranges=[(done.first_seq, done.last_seq)],
+                files=done.files,
+                summaries=done.summaries,
+            )
+
+        with noted:
+            return restore.restore(
+                self._places.log(namespace, continuation_id),
+                files,
+                wants=wants,
+                timeout_seconds=self._lock_timeout_seconds,
+                healed=lambda kept: self._observer.healed(continuation_id, kept),
+                going=going,
+                went=noted.went,
+                advanced=advanced,
+            )
+
+    def purge(
+        self, namespace: str, files: Iterable[TrashFile], *, now: datetime, dry_run: bool
+    ) -> list[TrashFile]:
+        """Remove *files* of the trash for good, and return those that went."""
+        try:
+            folder = self._places.folder(namespace, create=False)
+        except FileNotFoundError:
+            return []
+        noted = Noted(folder, now, namespace)
+        gone = []
+        for each in files:
+            if not dry_run:
+                with noted:
+                    noted.note(
+                        "purge",
+                        each.continuation_id or each.name,
+                        bytes=each.bytes,
+                        trash=each.file_name,
+                    )
+                    trash.remove(folder, each.file_name)
+            gone.append(each)
+        if gone and not dry_run:
+            self._forget_what_cannot_come_back(folder, namespace)
+        return gone
+
+    def _forget_what_cannot_come_back(self, folder: Folder, namespace: str) -> None:
+        """Of a conversation that is gone from the log and the trash, nothing has to be known."""
+        left = {each.name for each in trash.files(folder)}
+        for name in deleted.names(folder):
+            if name not in left:
+                deleted.forget(folder, name)
+        left.update(name for name, _ in self._places.names(namespace))
+        for name in dropped.names(folder):
+            if name not in left:
+                dropped.forget_if_past(folder, name, time.time())
+
+
+class _Since:
+    """Wants turns from a time on; what has no time is outside."""
+
+    def __init__(self, since: datetime) -> None:
+        self._since = since
+
+    def __call__(self, line: bytes) -> bool:
+        turn = codec.parse(line)
+        return turn is not None and turn.ts is not None and turn.ts >= self._since
