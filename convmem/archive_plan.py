@@ -32,6 +32,8 @@ class ConversationFacts:
         bytes: What its log takes on disk, compressed or not.
         last_activity: The time of its newest turn, aware; ``None`` if no turn has one. Such a
             conversation is never too old.
+        turns: How many there are, where that is known already; then *oldest* is the earliest
+            time of one.
     """
 
     namespace: str
@@ -39,6 +41,8 @@ class ConversationFacts:
     bytes: int
     last_activity: datetime | None
     is_compressed: bool = False
+    turns: int | None = None
+    oldest: datetime | None = None
 
     def idle_seconds(self, now: datetime) -> float | None:
         """Return for how long nothing was said: 0 if that was in the future, or ``None``."""
@@ -168,10 +172,24 @@ def _step(rules: Rules, facts: ConversationFacts, now: datetime) -> Step:
         and idle > rule.compress_idle_seconds
         and not facts.is_compressed
     )
+    policy = None if _is_surely_left_alone(facts, rule.policy, now) else rule.policy
     because = f"retention rule {number}"
     if compress and idle is not None:
         because += f": idle for {format_duration(idle)}"
-    return Step(facts, because, policy=rule.policy, compress=compress, rule=number)
+    return Step(facts, because, policy=policy, compress=compress, rule=number)
+
+
+def _is_surely_left_alone(
+    facts: ConversationFacts, policy: RetentionPolicy | None, now: datetime
+) -> bool:
+    """Whether it is known without reading the log that a policy lets nothing of it go."""
+    if policy is None or facts.turns is None:
+        return policy is None
+    if facts.is_compressed and policy.max_bytes is not None:
+        return False  # how large the plain log would be is another figure
+    return policy.surely_leaves_alone(
+        turns=facts.turns, oldest=facts.oldest, size=facts.bytes, now=now
+    )
 
 
 def _refuse_to_empty(

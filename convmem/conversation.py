@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convmem.archive import Archive
     from convmem.context.tokens import TokenCounter
     from convmem.context.window import ContextWindow, Pinned
-    from convmem.log.cold_compress import CompressionReport
+    from convmem.log.cold_report import CompressionReport
     from convmem.log.follow import Follower
     from convmem.log.read import StoredTurn
     from convmem.log.records import Damage

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from convmem.archive_plan import ConversationFacts, RoomPlan, Step, plan_archive, plan_room
 from convmem.errors import ConvmemError
 from convmem.log.removal import StillInUse
+from convmem.quantities import parse_stored_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -91,7 +92,13 @@ def facts_of(
     """
     return [
         ConversationFacts(
-            row.namespace, row.continuation_id, row.bytes, row.last_ts, row.is_compressed
+            row.namespace,
+            row.continuation_id,
+            row.bytes,
+            row.last_ts,
+            row.is_compressed,
+            None if row.counts is None else row.counts.turns,
+            parse_stored_time(None if row.counts is None else row.counts.oldest),
         )
         for namespace in namespaces
         for row in archive.overview(namespace=namespace, failed=failed)

@@ -78,6 +78,26 @@ class RetentionPolicy:
         except OverflowError:
             return datetime.min.replace(tzinfo=now.tzinfo)
 
+    def surely_leaves_alone(
+        self, *, turns: int, oldest: datetime | None, size: int, now: datetime
+    ) -> bool:
+        """Whether nothing goes of a log of so many *turns* and *size* bytes, without reading it.
+
+        Args:
+            turns: Exactly how many it has.
+            oldest: The earliest time of a turn, ``None`` where none has a time.
+            size: The bytes of the log.
+            now: What age is measured from.
+        """
+        if self.max_bytes is not None and size > self.max_bytes:
+            return False
+        if self.keep_last is not None and turns <= self.keep_last:
+            return True
+        cutoff = self.cutoff(now)
+        if cutoff is None:
+            return self.keep_last is None
+        return oldest is None or oldest >= cutoff
+
 
 @dataclass(frozen=True, slots=True)
 class TurnFacts:

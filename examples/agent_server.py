@@ -2,9 +2,9 @@
 
     python3 examples/agent_server.py [ARCHIVE]
 
-Starts, is asked by three clients at once (one of which repeats a request, as clients do), prints
-what a follower saw, and ends. Without ARCHIVE it works in a temporary folder. The model is a fake:
-put your own into ``model``.
+Starts, is asked by three clients at once (which repeat a request, as clients do), prints what a
+follower saw, and ends. Without ARCHIVE it works in a temporary folder. The model is a fake: put
+your own into ``model``. ``GET /metrics`` is for Prometheus.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import json
 import sys
 import tempfile
 import threading
+import uuid
+from datetime import timedelta
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import quote, unquote
 
 from convmem import (
@@ -22,9 +25,12 @@ from convmem import (
     Conversation,
     ConvmemError,
     Durability,
+    EventLog,
     InvalidContinuationId,
     InvalidTurn,
     LockTimeout,
+    Metrics,
+    Observers,
     Turn,
     TurnConflict,
 )
@@ -32,12 +38,27 @@ from convmem import (
 # Each answer within one second of being given, or after 50 of them: what a power cut may take of
 # the model's words. They could be asked for again; the user's could not, see `critical` below.
 POLICY = Durability.interval(turns=50, seconds=1.0)
+# What the model is given: it fits its context, and begins with what it should be.
+BUDGET = 4000
+SYSTEM = "Say yes, and be brief."
 LOBBY = "lobby"
 
 
-def model(question: Turn, history: list[Turn]) -> str:
-    """Answer *question*, knowing what was said before it."""
-    return f"{question.text}? I say yes, having read {len(history)} turns before it."
+def model(question: str, messages: list[dict[str, Any]], session: str) -> str:
+    """Answer *question*; *messages* is what was said, ready for a provider's API."""
+    return f"{question}? I say yes ({len(messages)} messages read, session {session[:4]})."
+
+
+def session_of(chat: Conversation) -> str:
+    """Return the provider's session for this chat; begin one if there is none, or it is too old.
+
+    It is kept beside the turns, over restarts, and never becomes part of what the model reads.
+    """
+    session = chat.state().get("session")
+    if session is None:
+        session = uuid.uuid4().hex  # from the provider; of two threads that come here, one stays
+        session = chat.update_state({"session": session}, ttl=timedelta(hours=1))["session"]
+    return str(session)
 
 
 def answer(chat: Conversation, request_id: str, text: str) -> Turn:
@@ -52,9 +73,12 @@ def answer(chat: Conversation, request_id: str, text: str) -> Turn:
     for turn in chat.turns(after=asked):
         if turn.id == answer_id:
             return turn
-    history = [turn for turn in chat.tail(20) if turn.seq is None or turn.seq < asked]
+    # The newest turns that fit, as of now. Where several people talk at once, as in this lobby, the
+    # last of them need not be the question.
+    window = chat.context(max_tokens=BUDGET, pinned=SYSTEM)
+    said = model(question.text, window.as_messages(), session_of(chat))
     try:
-        return chat.record("assistant", model(question, history), id=answer_id)
+        return chat.record("assistant", said, id=answer_id)
     except TurnConflict as conflict:
         # Another thread had the same request and was first, and models seldom say a thing twice.
         return next(chat.turns(after=(conflict.seq or 1) - 1))
@@ -64,6 +88,13 @@ class Handler(BaseHTTPRequestHandler):
     """``POST /chats/ID`` with ``{"request_id": …, "text": …}``; each request in its own thread."""
 
     server: Server
+
+    def do_GET(self) -> None:
+        """Show the figures."""
+        if self.path == "/metrics":
+            self.send(200, "text/plain; version=0.0.4", self.server.metrics.prometheus())
+        else:
+            self.reply(404, {"error": "there is only /metrics"})
 
     def do_POST(self) -> None:
         """Answer one request."""
@@ -84,9 +115,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, status: int, value: dict[str, object]) -> None:
         """Send *value* as JSON."""
-        data = json.dumps(value).encode()
+        self.send(status, "application/json", json.dumps(value))
+
+    def send(self, status: int, kind: str, text: str) -> None:
+        """Send *text*."""
+        data = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -96,13 +131,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Holds the one archive that all threads share."""
+    """Holds the one archive that all threads share, and what counts its work."""
 
     daemon_threads = False  # closing the server waits for requests that are being answered
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, metrics: Metrics) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.archive = archive
+        self.metrics = metrics
 
 
 def ask(port: int, chat: str, request_id: str, text: str) -> str:
@@ -118,6 +154,18 @@ def ask(port: int, chat: str, request_id: str, text: str) -> str:
     if response.status != 200:
         raise RuntimeError(told["error"])
     return str(told["text"])
+
+
+def counted(port: int) -> str:
+    """Be Prometheus: return how many turns were recorded, as ``/metrics`` says."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/metrics")
+        page = connection.getresponse().read().decode()
+    finally:
+        connection.close()
+    rows = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    return rows["convmem_recorded_turns_total"]
 
 
 def client(port: int, name: str) -> None:
@@ -139,7 +187,11 @@ def main(root: str) -> None:
     """Serve, ask, follow, and end."""
     # One archive for the life of the process. It may be opened before or after a fork: a child
     # opens files and takes locks of its own.
-    with Archive.open(root, durability=POLICY) as archive, Server(archive) as server:
+    metrics = Metrics()
+    with (
+        Archive.open(root, durability=POLICY, observer=Observers(metrics, EventLog())) as archive,
+        Server(archive, metrics) as server,
+    ):
         lobby = archive.conversation(LOBBY)
         seen: list[Turn] = []
         serving = threading.Thread(target=server.serve_forever)
@@ -154,11 +206,12 @@ def main(root: str) -> None:
             each.start()
         for each in clients:
             each.join()
+        turns = counted(server.server_port)
         server.shutdown()
         serving.join()
         lobby.record("system", "The server closes.")
         following.join()
-        print(f"{len(seen)} turns, {len({turn.id for turn in seen})} ids")
+        print(f"{len(seen)} turns, {len({turn.id for turn in seen})} ids; {turns} counted")
 
 
 if __name__ == "__main__":

@@ -307,3 +307,33 @@ def test_an_age_beyond_the_calendar_keeps_everything():
     assert RetentionPolicy(max_age=timedelta.max).cutoff(now) == datetime.min.replace(tzinfo=UTC)
     assert RetentionPolicy(max_age=HOUR).cutoff(now) == now - timedelta(hours=1)
     assert RetentionPolicy(keep_last=1).cutoff(now) is None
+
+
+@given(
+    turns=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 50)), max_size=8),
+    keep_last=st.none() | st.integers(0, 9),
+    max_age=st.none() | st.integers(0, 20),
+    max_bytes=st.none() | st.integers(0, 200),
+)
+@many
+def test_what_is_surely_left_alone_is_left_alone(turns, keep_last, max_age, max_bytes):
+    """A nightly run does not read a log that it knows it would not touch: it must be right."""
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    policy = RetentionPolicy(
+        keep_last=keep_last,
+        max_age=None if max_age is None else timedelta(days=max_age),
+        max_bytes=max_bytes,
+    )
+    times = [now - timedelta(days=age) for age, _ in turns]
+    cutoff = policy.cutoff(now)
+    found = Facts(
+        TurnFacts(size, is_old=cutoff is not None and at < cutoff)
+        for at, (_, size) in zip(times, turns, strict=True)
+    )
+    if policy.surely_leaves_alone(
+        turns=len(turns),
+        oldest=min(times, default=None),
+        size=sum(size for _, size in turns),
+        now=now,
+    ):
+        assert plan(policy, found).dropped == 0

@@ -13,17 +13,17 @@ from convmem.cli.output.messages import Messages, stdout_is_terminal
 from convmem.cli.places import namespace_of, open_archive
 from convmem.cli.spec import Context
 from convmem.errors import ConvmemError, UsageError
-from convmem.log import cold_compress
-from convmem.log.cold_compress import CompressionReport
+from convmem.log import cold_report
+from convmem.log.cold_report import CompressionReport
 from convmem.progress import Observer
 from convmem.quantities import format_size
 
 _REASONS = {
-    cold_compress.ALREADY: "is compressed already",
-    cold_compress.NOT_COMPRESSED: "is not compressed",
-    cold_compress.RECENT: "was used too lately",
-    cold_compress.SMALL: "is too small to gain by it",
-    cold_compress.CHANGED: "was written to meanwhile, and stays as it is",
+    cold_report.ALREADY: "is compressed already",
+    cold_report.NOT_COMPRESSED: "is not compressed",
+    cold_report.RECENT: "was used too lately",
+    cold_report.SMALL: "is too small to gain by it",
+    cold_report.CHANGED: "was written to meanwhile, and stays as it is",
 }
 
 

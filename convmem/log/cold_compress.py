@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import datetime
 
 from convmem.errors import CorruptLog, storage_error
 from convmem.log.cold import file_of, size_of
-from convmem.log.cold_file import ENDING, ColdFile, Packer, zstd_library
+from convmem.log.cold_file import ENDING, ColdFile, zstd_library
+from convmem.log.cold_pack import Packer
+from convmem.log.cold_report import (
+    ALREADY,
+    CHANGED,
+    COMPRESSED,
+    NOT_COMPRESSED,
+    RECENT,
+    SALVAGED,
+    SMALL,
+    UNCOMPRESSED,
+    CompressionReport,
+)
 from convmem.log.count import count
 from convmem.log.files import (
     SYNC_EVERY_BYTES,
@@ -29,44 +40,8 @@ if TYPE_CHECKING:
     from convmem.log.files import Folder
     from convmem.log.rewrite import Leftovers
 
-# What became of a conversation. Stable words: programs compare them.
-COMPRESSED = "compressed"
-UNCOMPRESSED = "uncompressed"
-SALVAGED = "salvaged"  # uncompressed, as far as it was whole
-# Or why nothing did.
-ALREADY = "already_compressed"
-NOT_COMPRESSED = "not_compressed"
-RECENT = "recent"  # its last turn is too young
-SMALL = "small"  # it would take as much room
-CHANGED = "changed"  # somebody wrote to it meanwhile
-
 # Disks give room by such blocks: what saves none saves nothing.
 _BLOCK_BYTES = 4096
-
-
-@dataclass(slots=True)
-class CompressionReport:
-    """What a compression did, or with ``dry_run`` would do. Bytes are measured.
-
-    Attributes:
-        outcome: ``compressed``, ``uncompressed``, ``salvaged`` (uncompressed as far as it was
-            whole), or the reason why nothing was done:
-            ``already_compressed``, ``not_compressed``, ``recent``, ``small``, ``changed``
-            (somebody wrote to it meanwhile).
-        bytes_before, bytes_after: The size of the conversation's file.
-        quarantine: Where a damaged file went, inside ``.quarantine``.
-    """
-
-    outcome: str
-    bytes_before: int
-    bytes_after: int
-    dry_run: bool = False
-    quarantine: str | None = None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the file was, or would be, another one."""
-        return self.outcome in (COMPRESSED, UNCOMPRESSED, SALVAGED)
 
 
 def compress(

@@ -16,12 +16,12 @@ from struct import Struct
 
 from convmem import jsontext
 from convmem.errors import CorruptLog, UsageError
-from convmem.log import codec, lines
+from convmem.log import codec
 from convmem.log.files import read_exactly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import ModuleType
     from typing import Any
 
@@ -29,22 +29,18 @@ if TYPE_CHECKING:
 
 ENDING = ".jsonl.zst"
 
-# Measured on transcripts: level 3 gives 3.5x at 220-360 MB/s; 6 gives 4 % less at a third of the
-# speed. One frame for all would save 1 %.
-LEVEL = 3
-PART_BYTES = 1 << 20
 _BLOCK = 1 << 20
 # Read at once from the end: nearly always the table and the facts, in one go.
 _END_BYTES = 16 << 10
 _MOST_FACTS_BYTES = 16 << 20
 
-_FRAME = Struct("<II")  # magic, bytes that follow
-_ENTRY = Struct("<II")  # bytes compressed, bytes plain
-_FOOT = Struct("<IBI")  # entries, descriptor, magic
-_FACTS_MAGIC = 0x184D2A50
-_TABLE_MAGIC = 0x184D2A5E
-_SEEKABLE_MAGIC = 0x8F92EAB1
-_MOST_U32 = 0xFFFFFFFF
+# Frames that zstd passes over, and the table as its authors published it.
+FRAME = Struct("<II")  # magic, bytes that follow
+ENTRY = Struct("<II")  # bytes compressed, bytes plain
+FOOT = Struct("<IBI")  # entries, descriptor, magic
+FACTS_MAGIC = 0x184D2A50
+TABLE_MAGIC = 0x184D2A5E
+SEEKABLE_MAGIC = 0x8F92EAB1
 
 
 class Part:
@@ -185,29 +181,29 @@ class ColdFile:
         size = os.fstat(self.fd).st_size
         start = max(0, size - _END_BYTES)
         data = read_exactly(self.fd, size - start, start)
-        if len(data) < _FOOT.size:
+        if len(data) < FOOT.size:
             raise self._not_whole()
-        count, descriptor, magic = _FOOT.unpack_from(data, len(data) - _FOOT.size)
-        table_bytes = _FRAME.size + count * _ENTRY.size + _FOOT.size
-        if magic != _SEEKABLE_MAGIC or descriptor or not count or table_bytes > size:
+        count, descriptor, magic = FOOT.unpack_from(data, len(data) - FOOT.size)
+        table_bytes = FRAME.size + count * ENTRY.size + FOOT.size
+        if magic != SEEKABLE_MAGIC or descriptor or not count or table_bytes > size:
             raise self._not_whole()
         table = self._slice(data, start, size - table_bytes, size)
-        if _FRAME.unpack_from(table) != (_TABLE_MAGIC, table_bytes - _FRAME.size):
+        if FRAME.unpack_from(table) != (TABLE_MAGIC, table_bytes - FRAME.size):
             raise self._not_whole()
         at = plain = 0
         last = 0
-        for last, plain_size in _ENTRY.iter_unpack(table[_FRAME.size : -_FOOT.size]):
+        for last, plain_size in ENTRY.iter_unpack(table[FRAME.size : -FOOT.size]):
             if plain_size:
                 self.parts.append(Part(plain, plain + plain_size, at, last))
             at += last
             plain += plain_size
         # The last entry is that of the facts.
-        if at + table_bytes != size or not _FRAME.size <= last <= _MOST_FACTS_BYTES:
+        if at + table_bytes != size or not FRAME.size <= last <= _MOST_FACTS_BYTES:
             raise self._not_whole()
         frame = self._slice(data, start, at - last, at)
-        if _FRAME.unpack_from(frame) != (_FACTS_MAGIC, last - _FRAME.size):
+        if FRAME.unpack_from(frame) != (FACTS_MAGIC, last - FRAME.size):
             raise self._not_whole()
-        line = frame[_FRAME.size : -1]
+        line = frame[FRAME.size : -1]
         if not codec.is_intact(line):
             raise self._not_whole()
         told = jsontext.loads(line)
@@ -224,57 +220,6 @@ class ColdFile:
 
     def _not_whole(self) -> CorruptLog:
         return self.damaged("its end is missing, or convmem did not write it")
-
-
-class Packer:
-    """Writes a compressed log: ``pack`` once, then ``finish``. *write* is given its bytes."""
-
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self.bytes = 0
-        self._write = write
-        self._crc = 0
-        self._table = bytearray()
-
-    def pack(self, fd: int, size: int, advanced: Callable[[int], None]) -> None:
-        """Compress the first *size* bytes of the plain log *fd*, part by part."""
-        zstd = zstd_library()
-        setting = zstd.CompressionParameter
-        packer = zstd.ZstdCompressor(
-            options={setting.compression_level: LEVEL, setting.checksum_flag: 1}
-        )
-        at = 0
-        while at < size:
-            end = lines.line_start_after(fd, min(at + PART_BYTES, size) - 1, size)
-            if end - at > _MOST_U32:
-                raise UsageError("a line of more than 4 GiB is too long to be compressed")
-            packer.set_pledged_input_size(end - at)
-            start, before = at, self.bytes
-            while at < end:
-                data = os.pread(fd, min(_BLOCK, end - at), at)
-                if not data:
-                    raise CorruptLog("the log was cut short while it was being compressed")
-                self._crc = zlib.crc32(data, self._crc)
-                self._put(packer.compress(data))
-                at += len(data)
-                advanced(len(data))
-            self._put(packer.flush(packer.FLUSH_FRAME))
-            self._table += _ENTRY.pack(self.bytes - before, end - start)
-
-    def finish(self, told: dict[str, Any]) -> None:
-        """Write the facts and the table."""
-        told = {"convmem_cold": 1, **told, "crc": self._crc}
-        facts = codec.sealed(jsontext.dumps(told)[:-1])
-        self._put(_FRAME.pack(_FACTS_MAGIC, len(facts)) + facts)
-        self._table += _ENTRY.pack(_FRAME.size + len(facts), 0)
-        count = len(self._table) // _ENTRY.size
-        foot = _FOOT.pack(count, 0, _SEEKABLE_MAGIC)
-        length = len(self._table) + len(foot)
-        self._put(_FRAME.pack(_TABLE_MAGIC, length) + bytes(self._table) + foot)
-
-    def _put(self, data: bytes) -> None:
-        if data:
-            self.bytes += len(data)
-            self._write(data)
 
 
 def zstd_library() -> ModuleType:

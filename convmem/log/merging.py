@@ -90,7 +90,8 @@ class Merge:
         conflicts: Turns of the trash whose ``seq`` or id means another turn of the log.
         unwanted: Turns of the trash that were not asked for.
         summaries: The summaries that were left out, since what they stand for comes back.
-        kept: For each file of the trash, the spans that have to stay in it.
+        kept: For each file of the trash, the spans of turns that have to stay in it.
+        kept_damage: And those of what is no turn.
         highest_seq: Of all lines that the merge gave.
         first_seq, last_seq: Of the turns that came back.
     """
@@ -109,12 +110,15 @@ class Merge:
         self.restored = self.bytes = self.already_there = self.conflicts = self.unwanted = 0
         self.summaries: list[dict[str, Any]] = []
         self.kept: list[list[tuple[int, int]]] = [[] for _ in trash]
+        self.kept_damage: list[list[tuple[int, int]]] = [[] for _ in trash]
         self.highest_seq = 0
         self.first_seq: int | None = None
         self.last_seq: int | None = None
         # Turns of the log by the hash of their id, and lines without one by their CRC.
         self._in_log: dict[int, tuple[int | None, str]] = {}
         self._loose: dict[int, int] = {}
+        # Of each id in the trash, the newest turn: its file and its seq.
+        self._newest: dict[int, tuple[int, int]] = {}
         self._restored_loose: set[int] = set()
         # Of each file of the trash: whether a compaction that was killed had only copied it, and
         # whether the last numbered line of it was there already.
@@ -126,8 +130,7 @@ class Merge:
 
         Holds some 70 bytes for each turn in the trash while the ids are compared.
         """
-        if log.end:
-            self._look_for_ids(log)
+        self._look_for_ids(log)
         sources = [log, *self._trash]
         merged = heapq.merge(
             *(_entries(source, at) for at, source in enumerate(sources)),
@@ -157,13 +160,15 @@ class Merge:
     # --- choosing ------------------------------------------------------------------------------
 
     def _look_for_ids(self, log: Source) -> None:
-        """Find what the log and the trash have in common."""
-        wanted: dict[int, tuple[int, int | None]] = {}
+        """Find what the log and the trash have in common, and what the trash has twice."""
+        wanted = self._newest
         loose: set[int] = set()
         for at, source in enumerate(self._trash, start=1):
             for entry in _entries(source, at):
                 if entry.turn_id is not None:
-                    wanted[hash(entry.turn_id)] = (at, entry.seq)
+                    known = hash(entry.turn_id)
+                    if (entry.seq or 0) >= wanted.get(known, (0, 0))[1]:
+                        wanted[known] = (at, entry.seq or 0)
                 elif entry.line is not None:
                     loose.add(zlib.crc32(entry.line))
         for entry in _entries(log, _LOG):
@@ -178,7 +183,7 @@ class Merge:
             if known in wanted:
                 self._in_log.setdefault(known, (entry.seq, codec.line_crc(entry.line)))
                 at, seq = wanted[known]
-                if seq == entry.seq:
+                if seq == (entry.seq or 0):
                     self._never_left[at - 1] = True
 
     def _chosen(self, merged: Iterable[Entry]) -> Iterator[Entry]:
@@ -225,7 +230,9 @@ class Merge:
             if entry.turn_id in ids:
                 return "there"  # it stands in two files of the trash
             if entry.seq is not None:
-                return "conflict" if ids else "new"
+                # The same id was given again once the first turn was gone: the newer counts.
+                is_older = self._newest.get(hash(entry.turn_id), (0, 0))[1] > entry.seq
+                return "conflict" if ids or is_older else "new"
             known = zlib.crc32(line)
             if known in self._restored_loose:
                 return "there"
@@ -255,7 +262,7 @@ class Merge:
         return said is not None and said.get("trash") in self._files
 
     def _keep(self, entry: Entry) -> None:
-        kept = self.kept[entry.source - 1]
+        kept = (self.kept if entry.is_turn else self.kept_damage)[entry.source - 1]
         if kept and kept[-1][1] == entry.offset:
             kept[-1] = (kept[-1][0], entry.end + 1)
         else:
@@ -307,10 +314,14 @@ def _turn_entries(source: Source, at: int) -> Iterator[Entry]:
 def _log_entries(source: Source, at: int) -> Iterator[Entry]:
     """Turns, and between them the damage, in the order in which they stand."""
     damage: list[Damage] = []
+    behind = 0
     for record in records.forward(source.fd, 0, source.end, damage.append):
         yield from _damaged(source, at, damage, before=record.offset)
         yield _turn_entry(at, record.offset, record.end, record.data)
-    yield from _damaged(source, at, damage, before=source.end)
+        behind = record.end + 1
+    # Damage, and a batch that lacks its end: that is no turn, but bytes to be kept.
+    for offset, end, line in lines.forward(source.fd, behind, source.end):
+        yield Entry(0, at, offset, end, line)
 
 
 def _damaged(source: Source, at: int, damage: list[Damage], *, before: int) -> Iterator[Entry]:

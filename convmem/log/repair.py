@@ -92,16 +92,21 @@ def repair(
             leftovers=leftovers,
             prepare=pin.set,
         ) as rewrite:
-            surveyed = rewrite.end if pin.size is None else pin.size
-            plan = make_plan(rewrite.fd, surveyed, _ignore, is_odd=pin.size is not None)
+            resume = rewrite.end
+            surveyed = resume
+            if pin.size is not None:
+                surveyed, resume = pin.size, pin.end
+            elif rewrite.end == size + 1 and os.pread(rewrite.fd, 1, size - 1) != b"\n":
+                surveyed = size  # healing has just given the last line its newline
+            is_odd = pin.size is not None
+            plan = make_plan(rewrite.fd, surveyed, _ignore, is_odd=is_odd, is_still=True)
             report = plan.report
-            if pin.size is None and rewrite.end == size + 1:
-                report.bytes_before = size  # healing has just given the last line its newline
-            if pin.size is None and not plan.changes:
+            if pin.size is None and not plan.rewrites:
                 # A newline was all that lacked, or somebody else was quicker.
-                report.is_changed = rewrite.end == size + 1
+                report.is_changed = surveyed < resume
+                report.bytes_after = resume
                 return report
-            _carry_out(rewrite, plan, pin, going)
+            _carry_out(rewrite, plan, pin, resume, going)
             return report
     except FileNotFoundError:
         raise
@@ -110,7 +115,11 @@ def repair(
 
 
 def _carry_out(
-    rewrite: Rewrite, plan: Plan, pin: _Pin, going: Callable[[RepairReport], None] | None
+    rewrite: Rewrite,
+    plan: Plan,
+    pin: _Pin,
+    resume: int,
+    going: Callable[[RepairReport], None] | None,
 ) -> None:
     report = plan.report
     _check_room(rewrite, report)
@@ -125,7 +134,8 @@ def _carry_out(
     else:
         if pin.last_seq > plan.highest:
             rewrite.copy([codec.seq_floor_line(pin.last_seq)])
-        rewrite.copy([(pin.end, rewrite.end)])  # what others appended behind it
+    if resume < rewrite.end:
+        rewrite.copy([(resume, rewrite.end)])  # what others appended behind the mark
     if going is not None:
         going(report)
     rewrite.replace(seq_floor=needs_floor)

@@ -69,11 +69,13 @@ class Plan:
         fd, size: Of what.
         report: All but what only the doing can tell.
         highest: The highest ``seq`` that stays.
+        rewrites: Whether more is to do than to give the last line its newline.
     """
 
     def __init__(self, fd: int, size: int) -> None:
         self.report = RepairReport(bytes_before=size, bytes_after=size)
         self.highest = 0
+        self.rewrites = False
         self.fd = fd
         self.size = size
         self._starts = array("Q")
@@ -262,8 +264,8 @@ class Plan:
                 f"the plan of repair accounts for {covered:,} of {self.size:,} bytes",
                 hint="nothing was changed; this is a bug in convmem, please report it",
             )
-        # An unfinished last line that is whole gets its newline with the next turn, too.
-        report.is_changed = bool(spans or report.moved or has_open)
+        self.rewrites = bool(spans or report.moved or report.split)
+        report.is_changed = self.rewrites or has_open
 
     def _end(self, at: int) -> int:
         """Return where the piece ends, its newline included if it has one of its own."""

@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     from convmem.log.verify_split import Part
 
 
-def make_plan(fd: int, size: int, advanced: Callable[[int], None], *, is_odd: bool = False) -> Plan:
+def make_plan(
+    fd: int,
+    size: int,
+    advanced: Callable[[int], None],
+    *,
+    is_odd: bool = False,
+    is_still: bool = False,
+) -> Plan:
     """Return what a repair of ``[0, size)`` would do; it changes nothing.
 
-    Where a check finds nothing the log stays as it is, unless it is known to be *odd*.
+    Where a check finds nothing the log stays as it is, unless it is known to be *odd*. *is_still*
+    says that nobody is writing below *size*.
     """
     hidden: set[int] = set()
 
@@ -32,8 +40,8 @@ def make_plan(fd: int, size: int, advanced: Callable[[int], None], *, is_odd: bo
         if finding.kind == verify_report.HALF_BATCH:
             hidden.add(finding.offset)
 
-    checked = verify.verify(fd, size, note, advanced)
-    plan = Plan(fd, size)
+    checked = verify.verify(fd, size, note, advanced, is_still=is_still)
+    plan = Plan(fd, min(checked.size, os.fstat(fd).st_size))
     if is_odd or checked.lines[verify_report.BLANK]:
         _survey(plan, hidden)
         plan.decide()

@@ -175,8 +175,8 @@ def _put_away(
     """Leave in the trash what did not come back, and nothing else."""
     inner = log.folder.existing_subfolder(trash.FOLDER)
     held.callback(inner.close)
-    for source, kept in zip(sources, merge.kept, strict=True):
-        _shrink(inner, log.name, source, kept)
+    for source, turns, damage in zip(sources, merge.kept, merge.kept_damage, strict=True):
+        _shrink(inner, log.name, source, turns, damage)
     newest = _newest_state(files)
     if newest is not None:
         done.has_state = _restore_state(log, inner, newest, timeout_seconds)
@@ -229,15 +229,34 @@ def _has_state(folder: Folder, name: str) -> bool:
     return True
 
 
-def _shrink(inner: Folder, name: str, source: Source, kept: list[tuple[int, int]]) -> None:
-    """Leave in a file of the trash what did not come back, and remove one that is empty by now."""
+def _shrink(
+    inner: Folder,
+    name: str,
+    source: Source,
+    turns: list[tuple[int, int]],
+    damage: list[tuple[int, int]],
+) -> None:
+    """Leave in the trash what did not come back, and remove a file that nothing is left of.
+
+    What is left of a whole log is no log any more: its turns go to a file of turns.
+    """
     if source.size > source.end:
-        kept.append((source.end, source.size))  # a torn line at its end
-    if not kept:
+        damage.append((source.end, source.size))  # a torn line at its end
+    if sum(end - start for start, end in (*turns, *damage)) == source.size:
+        return
+    if not source.is_log:
+        turns, damage = sorted(turns + damage), []
+    if turns:
+        _keep(inner, name, source, turns, trash.beside(source.name, trash.TURNS))
+    if damage:
+        _keep(inner, name, source, damage, source.name)
+    elif source.is_log or not turns:
         inner.remove(source.name)
-        return
-    if sum(end - start for start, end in kept) == source.size:
-        return
+
+
+def _keep(
+    inner: Folder, name: str, source: Source, kept: list[tuple[int, int]], file_name: str
+) -> None:
     temporary = temporary_name(name)
     fd = inner.open_file(temporary, os.O_WRONLY | os.O_CREAT)
     try:
@@ -246,7 +265,7 @@ def _shrink(inner: Folder, name: str, source: Source, kept: list[tuple[int, int]
             os.fsync(fd)
         finally:
             os.close(fd)
-        inner.rename(temporary, source.name)
+        inner.rename(temporary, file_name)
     except BaseException:
         inner.remove(temporary)
         raise

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from convmem.log.append import Log
-    from convmem.log.cold_compress import CompressionReport
+    from convmem.log.cold_report import CompressionReport
     from convmem.log.repair_plan import RepairReport
     from convmem.log.summary import Summarizer
     from convmem.log.survey import CompactionReport

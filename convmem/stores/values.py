@@ -90,6 +90,7 @@ class ListRow:
         last_seq: The highest ``seq`` that was given out, 0 for none.
         title: How its first user turn begins, else its first turn; at most 60 characters.
         turns: How many there are, where that was asked for.
+        counts: What a whole reading told, where there was one since the last change.
         is_compressed: Whether the file is a compressed one.
         last_text: The time of its last turn as text that sorts, empty with none.
     """
@@ -98,6 +99,7 @@ class ListRow:
         "_first_text",
         "bytes",
         "continuation_id",
+        "counts",
         "is_compressed",
         "last_seq",
         "last_text",
@@ -115,6 +117,7 @@ class ListRow:
         self.last_seq = facts.last_seq
         self.title = facts.title
         self.turns = None if facts.counts is None or not with_turns else facts.counts.turns
+        self.counts = facts.counts
         self.is_compressed = facts.is_compressed
         self.last_text = facts.last_ts or ""
         self._first_text = facts.first_ts

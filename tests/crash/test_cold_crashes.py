@@ -19,22 +19,30 @@ from typing import Any
 
 import pytest
 from faults import (
-    FAULTS,
+    EIO_FOR_EVER,
+    EIO_ONCE,
+    FULL_FOR_EVER,
+    FULL_ONCE,
     KILLED,
     KILLED_BEFORE,
     KILLED_WITHIN,
     READER,
+    SHORT_THEN_FULL,
     WRITER,
     Shim,
 )
 from ledger import NAME, NAMESPACE
 
 from convmem import Archive, ConvmemError, LockTimeout, Observer, RetentionPolicy
-from convmem.log import cold, cold_compress, cold_file
+from convmem.log import cold, cold_compress, cold_pack
 
 TURNS = 40
 CYCLES = int(os.environ.get("CONVMEM_KILL_CYCLES", "60"))
 SEED = int(os.environ.get("CONVMEM_SEED", str(random.SystemRandom().randrange(10**6))))
+KINDS = (
+    *(KILLED_BEFORE, KILLED_WITHIN, SHORT_THEN_FULL),
+    *(FULL_ONCE, FULL_FOR_EVER, EIO_ONCE, EIO_FOR_EVER),
+)
 COMPANY = (WRITER, READER)
 _DEADLY = ("killed before", "killed after", "killed within")
 
@@ -74,7 +82,7 @@ def _open(root: str) -> Archive:
 @pytest.fixture
 def template(tmp_path, monkeypatch):
     """Return a function that makes the archive of a case anew, and the plain bytes in it."""
-    monkeypatch.setattr(cold_file, "PART_BYTES", 10_000)
+    monkeypatch.setattr(cold_pack, "PART_BYTES", 10_000)
 
     def make(is_cold: bool) -> str:
         root = str(tmp_path / "run")
@@ -162,7 +170,7 @@ def _judge(root: str, case: Case, also: set[str]) -> str:
 
 
 @each_case
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_turn_is_lost_whatever_fails_at_whichever_call(case, kind, template):
     """Disks fill up and machines are switched off in the middle of the night's clean-up."""
     calls = _run(template(case.is_cold), case, 0, "", lambda: None).calls
@@ -233,6 +241,40 @@ def test_both_folders_and_files_are_synced_before_the_other_file_goes(template, 
 def _in_this_order(steps: list[str], wanted: list[str]) -> bool:
     rest = iter(steps)
     return all(any(step == each for step in rest) for each in wanted)
+
+
+@pytest.mark.parametrize("kind", [*_DEADLY, FULL_ONCE, EIO_ONCE])
+def test_the_damaged_file_is_kept_whatever_fails_while_its_rest_is_saved(kind, template):
+    """It may be all that is left; and what is saved of it is saved once, and whole."""
+    harmed = b""
+
+    def prepare() -> str:
+        nonlocal harmed
+        root = template(True)
+        path = Path(root, NAMESPACE, f"{NAME}.jsonl.zst")
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        harmed = bytes(data)
+        return root
+
+    case = Case("salvage", True, lambda chat: chat.uncompress(even_damaged=True))
+    calls = _run(prepare(), case, 0, "", lambda: None).calls
+    turns = set()
+    for at in range(1, len(calls) + 1):
+        root = prepare()
+        _run(root, case, at, kind, lambda: None)
+        with _open(root) as archive:
+            chat = archive.conversation(NAME)
+            assert len(list(chat.turns())) > TURNS / 2, f"{kind} at call {at}, {calls[at - 1]}"
+            chat.uncompress(even_damaged=True)
+            turns.add(tuple(turn.seq for turn in chat.turns()))
+            assert chat.record("user", "new", id="new").seq == TURNS + 1
+            chat.compact(RetentionPolicy(keep_last=1))
+        folder = Path(root, NAMESPACE)
+        assert harmed in [each.read_bytes() for each in (folder / ".quarantine").iterdir()]
+        assert not list(folder.rglob("*.tmp"))
+    assert len(turns) == 1
 
 
 # --- kill -9 ---------------------------------------------------------------------------------

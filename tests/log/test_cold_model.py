@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import rule
 from test_model import Conversations
 
-from convmem.log import cold_compress, cold_file, cold_read
+from convmem.log import cold_compress, cold_pack, cold_read
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "60"))
 
@@ -40,7 +40,7 @@ def _small_files_too(monkeypatch):
     """Compress what is never worth it, in many parts, and wait for no disk."""
     monkeypatch.setattr(cold_compress, "_BLOCK_BYTES", 1)
     monkeypatch.setattr(cold_compress, "_blocks", lambda size: size if size < 1 << 40 else 0)
-    monkeypatch.setattr(cold_file, "PART_BYTES", 300)
+    monkeypatch.setattr(cold_pack, "PART_BYTES", 300)
     monkeypatch.setattr(cold_read, "_IN_MEMORY_BYTES", 1000)
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 

@@ -92,7 +92,7 @@ EXIT STATUS:
 
 _VERIFY = Verb(
     "verify",
-    "Say of each byte of conversations what it is, and where damage stands.",
+    "Check every byte of conversations; say where damage is.",
     """\
 Read whole files and say what is wrong, where: line, byte, what, how many bytes. Changes nothing,
 takes no lock, and may run while others write.
@@ -121,7 +121,7 @@ EXIT STATUS:
   2  wrong usage: neither an ID nor --all
   3  there is no such conversation
   4  input/output or permission
-  5  damage was found
+  5  damaged: something was found
   7  done in part: some conversations could not be read, each is named
 """,
     target="convmem.cli.verify:run",
@@ -135,7 +135,7 @@ EXIT STATUS:
 
 _REPAIR = Verb(
     "repair",
-    "Split records that share a line, set damage aside, put turns in order.",
+    "Split fused records and set damage aside; lose no byte.",
     """\
 Repair files without losing a byte: what leaves a file is in the quarantine first, and the new
 file takes the old one's place in one step. Others may read and write meanwhile. A file in which
