@@ -18,6 +18,7 @@ from convmem.cli.spec import COMMON
 from convmem.cli.typed import help_of
 from convmem.cli.verbs import TABLE
 from convmem.log import codec
+from convmem.thresholds import SETTINGS, shown
 
 README = (HOUSE / "README.md").read_text(encoding="utf-8")
 CHANGELOG = (HOUSE / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -94,7 +95,8 @@ def _python(block: Block, folder: Path) -> str:
 
 
 def _shell(blocks: list[Block], folder: Path) -> None:
-    """Run *blocks* as one person would, one after the other."""
+    """Run *blocks* as one person would, one after the other, in a clone of the repository."""
+    (folder / "examples").symlink_to(HOUSE / "examples")
     path = f"{install(folder / 'bin')}:/usr/bin:/bin"
     for block in blocks:
         done = subprocess.run(
@@ -205,8 +207,19 @@ def test_the_exit_codes_are_those_that_are_given():
 def test_every_variable_that_is_read_is_listed():
     """An unlisted one is a trap."""
     sources = "".join(path.read_text(encoding="utf-8") for path in HOUSE.glob("convmem/**/*.py"))
-    read = set(re.findall(r"\bCONVMEM_[A-Z]+\b", sources))
-    assert read == set(re.findall(r"`(CONVMEM_[A-Z]+)`", _section("Environment")))
+    read = set(re.findall(r"\bCONVMEM_[A-Z_]*[A-Z]\b", sources))
+    listed = [row[2] for row in _rows(_section("Settings"))]
+    listed += [row[0] for row in _rows(_section("Environment"))]
+    assert read == set(re.findall(r"`(CONVMEM_[A-Z_]+)`", " ".join(listed)))
+
+
+def test_every_setting_is_listed_with_its_default():
+    """What the table says is what `convmem config` says where nothing is set."""
+    told = [[cell.strip("`") for cell in row[:3]] for row in _rows(_section("Settings"))]
+    assert told == [
+        [name, shown(setting.kind, setting.default), setting.variable]
+        for name, setting in SETTINGS.items()
+    ]
 
 
 def test_every_public_name_is_explained():
@@ -235,7 +248,7 @@ def test_the_layout_is_the_real_one():
         inner = path.relative_to(package)
         if inner.name.startswith("__") or inner.parts[0] == "cli":
             continue
-        name = inner.stem if inner.parts[0] in ("log", "stores") else str(inner)
+        name = inner.stem if inner.parts[0] in ("log", "stores", "context") else str(inner)
         assert re.search(rf"\b{re.escape(name)}\b", layout, re.I), f"{inner} is not in the layout"
         assert len(inner.parts) == 1 or f"{inner.parts[0]}/" in layout
 

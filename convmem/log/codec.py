@@ -78,6 +78,11 @@ def claimed_seq(line: bytes) -> int | None:
     return None if found is None else int(found[1])
 
 
+def claimed_seqs(data: bytes) -> list[int]:
+    """Return every ``seq`` that damaged lines of ours, perhaps run together, seem to have had."""
+    return [int(found[1]) for found in _CLAIM.finditer(data)]
+
+
 def is_sealed(line: bytes) -> bool:
     """Whether *line* (without its newline) carries a seal, right or wrong."""
     return line[-SEAL_BYTES:-10] == _SEAL_OPEN and line[-2:] == _SEAL_CLOSE

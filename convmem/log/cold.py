@@ -24,6 +24,22 @@ def file_of(folder: Folder, name: str) -> str | None:
     return None
 
 
+def find(folder: Folder, name: str) -> tuple[bool, int]:
+    """Return whether the log lies compressed, and the size of its file.
+
+    Raises:
+        FileNotFoundError: There is no such log.
+    """
+    for _ in range(3):  # it may thaw between the two looks, and even be compressed again
+        size = size_of(folder, f"{name}.jsonl")
+        if size is not None:
+            return False, size
+        size = size_of(folder, name + ENDING)
+        if size is not None:
+            return True, size
+    raise FileNotFoundError(f"{name}.jsonl")
+
+
 def facts(folder: Folder, name: str) -> ColdFacts | None:
     """Return what is known of a compressed log, from its last few KiB; needs no zstd.
 

@@ -6,7 +6,7 @@ import os
 from datetime import datetime
 
 from convmem.errors import CorruptLog, storage_error
-from convmem.log.cold import file_of, size_of
+from convmem.log.cold import file_of, find
 from convmem.log.cold_file import ENDING, ColdFile, zstd_library
 from convmem.log.cold_pack import Packer
 from convmem.log.cold_report import (
@@ -69,19 +69,21 @@ def compress(
         FileNotFoundError: There is no such log.
     """
     try:
-        size = size_of(log.folder, f"{log.name}.jsonl")
-        if size is None:
-            cold_size = size_of(log.folder, log.name + ENDING)
-            if cold_size is None:
-                raise FileNotFoundError(log.name)
-            return CompressionReport(ALREADY, cold_size, cold_size, dry_run)
-        why_not = _why_not(log, now, idle_seconds)
-        if why_not is not None:
-            return CompressionReport(why_not, size, size, dry_run)
-        zstd_library()
-        if dry_run:
-            return _tried(log, size, advanced)
+        is_cold, size = find(log.folder, log.name)
+        if is_cold:
+            return CompressionReport(ALREADY, size, size, dry_run)
+        try:
+            why_not = _why_not(log, now, idle_seconds)
+            if why_not is not None:
+                return CompressionReport(why_not, size, size, dry_run)
+            zstd_library()
+            if dry_run:
+                return _tried(log, size, advanced)
+        except FileNotFoundError:
+            return _done_by_others(log, dry_run)
         with exclusive(log.folder, log.name):
+            if find(log.folder, log.name)[0]:
+                return _done_by_others(log, dry_run)
             return _Compression(log, timeout_seconds, healed).carry_out(leftovers, advanced)
     except FileNotFoundError:
         raise
@@ -107,9 +109,8 @@ def uncompress(
     """
     folder, name = log.folder, log.name
     try:
-        size = size_of(folder, name + ENDING)
-        if file_of(folder, name) is None or size is None:
-            plain_size = folder.stat(f"{name}.jsonl").st_size
+        is_cold, size = find(folder, name)
+        if not is_cold:
             if not dry_run:
                 # What a crash may have left beside it: under the lock the plain one is the truth.
                 log.with_lock(timeout_seconds, healed)
@@ -117,7 +118,7 @@ def uncompress(
                     folder.remove(name + ENDING)
                 finally:
                     log.unlock()
-            return CompressionReport(NOT_COMPRESSED, plain_size, plain_size, dry_run)
+            return CompressionReport(NOT_COMPRESSED, size, size, dry_run)
         report = CompressionReport(UNCOMPRESSED, size, 0, dry_run)
         if dry_run:
             with ColdFile(folder, name + ENDING) as cold:
@@ -273,6 +274,12 @@ def _tried(log: Log, size: int, advanced: Callable[[int], None]) -> CompressionR
     if _blocks(packer.bytes) >= _blocks(size):
         return CompressionReport(SMALL, size, size, dry_run=True)
     return CompressionReport(COMPRESSED, size, packer.bytes, dry_run=True)
+
+
+def _done_by_others(log: Log, dry_run: bool) -> CompressionReport:
+    """Say so, unless the log is gone by now."""
+    _, size = find(log.folder, log.name)
+    return CompressionReport(ALREADY, size, size, dry_run)
 
 
 def _why_not(log: Log, now: datetime, idle_seconds: float | None) -> str | None:

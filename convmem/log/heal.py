@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 QUARANTINE = ".quarantine"
 _COPY_BLOCK = 1 << 20
+_CLAIMS_BYTES = 1 << 20
 
 
 class End:
@@ -35,26 +36,45 @@ class End:
 def find_end(fd: int, size: int) -> End:
     """Return the end of the committed part of ``[0, size)``, reading backwards from there.
 
-    Damaged lines behind the last turn belong to it only where they are the rest of its batch:
-    they were written with it, and without them it would look torn.
+    Damaged lines behind the last turn stay if all of them seem to have been turns: they may have
+    been answered, and repair may still make turns of them. A hole, part of a batch, or what never
+    was a turn goes, and all behind it.
     """
     finished = lines.finished_end(fd, size)
     claimed = 0
+    is_torn = False
 
     def note(damage: Damage) -> None:
-        nonlocal claimed
+        nonlocal claimed, is_torn
+        claims = 0
         if damage.reason not in (codec.HALF_BATCH, codec.NUL):
-            # A line that was finished and damaged later may have been answered: its seq is spent.
-            start = os.pread(fd, min(damage.length, 4096), damage.offset)
-            claimed = max(claimed, codec.claimed_seq(start) or 0)
+            # It may have been answered: its seq is spent.
+            claims = _claims(fd, damage)
+        claimed = max(claimed, claims)
+        is_torn = is_torn or not claims
 
     last = committed = 0
     for record in records.backward(fd, finished, note):
         last = records.highest_seq(fd, record.end, records.last_seq(fd, record.end + 1))
         committed = _end_of_batch(fd, record, finished)
         break
+    if not is_torn:
+        committed = finished
     # What damage claims is believed only where it could be so.
     return End(committed, claimed if last < claimed <= last + 1_000_000 else last)
+
+
+def _claims(fd: int, damage: Damage) -> int:
+    """Return the highest ``seq`` that damaged bytes seem to have had: they may be several lines.
+
+    0 where none of them seems to have been a whole line of ours.
+    """
+    length = min(damage.length, _CLAIMS_BYTES)
+    start = os.pread(fd, length, damage.offset)
+    end = os.pread(fd, length, damage.offset + damage.length - length)
+    if not codec.count_of_seals(start) and not codec.count_of_seals(end):
+        return 0
+    return max([0, *codec.claimed_seqs(start), *codec.claimed_seqs(end)])
 
 
 def _end_of_batch(fd: int, record: Record, finished: int) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from convmem import ids
 from convmem.log import compact, rewrite, survey
 from convmem.stores.noted import Noted
@@ -240,9 +238,10 @@ class DirectoryUpkeep:
 
     def _log_of(self, namespace: str, continuation_id: str) -> Log:
         """Return the writing side of a log that is there, plain or compressed."""
-        self._places.folder(namespace, create=False).stat(
-            os.path.basename(self._places.path(namespace, continuation_id))
-        )
+        from convmem.log import cold
+
+        folder = self._places.folder(namespace, create=False)
+        cold.find(folder, ids.encode_name(continuation_id))
         return self._places.log(namespace, continuation_id)
 
 

@@ -405,6 +405,27 @@ def test_a_log_that_somebody_writes_to_meanwhile_stays_plain(root, log):
         assert [each for each in os.listdir(log().parent) if "tmp" in each or "zst" in each] == []
 
 
+@pytest.mark.parametrize("act", ["compress", "uncompress"])
+def test_a_log_that_thaws_between_two_looks_is_not_taken_for_gone(act, packed, monkeypatch, root):
+    """At no moment neither file is there; but no look sees both names at once."""
+    chat, _ = packed
+    real = cold.size_of
+    looks = []
+
+    def looking(folder, name):
+        found = real(folder, name)
+        looks.append(name)
+        if len(looks) == 1:
+            with Archive.open(root, durability="none") as other:
+                other.conversation("trip").record("user", "on")
+        return found
+
+    monkeypatch.setattr(cold, "size_of", looking)
+    assert getattr(chat, act)().outcome in ("compressed", "not_compressed")
+    assert looks[:2] == ["trip.jsonl", "trip.jsonl.zst"]
+    assert len(told(chat)) == 301
+
+
 # --- what was written is not what was read -----------------------------------------------------
 
 
