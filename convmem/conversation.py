@@ -300,7 +300,8 @@ class Conversation:
         """Bring back what is in the trash of this conversation: each turn to its place, byte for
         byte, with its ``seq``. Others may read and write meanwhile.
 
-        Reads the log and the trash whole, and holds some 70 bytes for each turn in the trash.
+        Reads the log and the trash whole, and holds some 170 bytes for each turn in the trash
+        unless the log was deleted as a whole.
 
         Args:
             since: Only turns from this time on.

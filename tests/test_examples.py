@@ -19,6 +19,7 @@ import pytest
 from programs import HOUSE, install, link, needs_jq
 
 from convmem import Archive
+from convmem.settings import FILE_NAME
 
 EXAMPLES = HOUSE / "examples"
 TRANSCRIPTS = HOUSE / "tests" / "data" / "transcripts"
@@ -257,37 +258,61 @@ def _home(folder: Path) -> tuple[Path, dict[str, str]]:
     """A home as pipx leaves it, and what cron or a service manager lets a job know."""
     home = folder / "home"
     install(home / ".local" / "bin")
-    return home, {"HOME": str(home), "LOGNAME": "somebody", "PATH": "/usr/bin:/bin"}
+    environment = {"HOME": str(home), "LOGNAME": "somebody", "PATH": "/usr/bin:/bin"}
+    # How full the disk of the tests is, is not what they are about.
+    environment |= {"CONVMEM_HEALTH_MIN_FREE": "0", "CONVMEM_HEALTH_MIN_FREE_FATAL": "0"}
+    return home, environment
 
 
 def _fill(home: Path) -> Path:
-    """Put sixty turns of long ago, and five of today, into the default archive."""
+    """Put sixty turns of long ago, and five of today, into the default archive, and rules."""
     archive = home / ".local" / "share" / "convmem"
     long_ago = datetime.now(UTC) - timedelta(days=100)
     with Archive.open(archive, durability="none") as opened:
         chat = opened.conversation("inbox")
         chat.record_many([{"role": "user", "content": str(n), "ts": long_ago} for n in range(60)])
         chat.record_many([("assistant", str(n)) for n in range(5)])
+    rules = '[[retention]]\nkeep_last = 50\nmax_age = "90d"\n[trash]\nmax_age = "30d"\n'
+    (archive / FILE_NAME).write_text(rules)
     return archive
+
+
+def _textfiles(folder: Path) -> dict[str, str]:
+    """The folder that the crontab names is not on every machine."""
+    folder.mkdir()
+    return {"TEXTFILES": str(folder)}
 
 
 def test_the_schedules_of_the_crontab_are_good():
     """cron would refuse the whole file for one bad field."""
     settings, jobs = _crontab()
     assert settings["SHELL"] == "/bin/sh"
-    assert len(jobs) == 2
+    assert settings["TEXTFILES"].startswith("/")
     for schedule, command in jobs:
         for field, (least, most) in zip(schedule, _FIELDS, strict=True):
             assert _minutes_and_so_on(field, least, most)
         assert "%" not in command  # cron would end the command there
-    assert _minutes_and_so_on(jobs[0][0][1], 0, 23) == {3}
-    assert _minutes_and_so_on(jobs[1][0][0], 0, 59) == {0, 15, 30, 45}
+    verbs = {shlex.split(command)[1]: schedule for schedule, command in jobs}
+    assert list(verbs) == ["compact", "verify", "health", "stats", "tail"]
+    assert _minutes_and_so_on(verbs["compact"][1], 0, 23) == {3}
+    assert _minutes_and_so_on(verbs["verify"][4], 0, 7) == {0}
+    assert _minutes_and_so_on(verbs["health"][0], 0, 59) == {0, 10, 20, 30, 40, 50}
+    assert _minutes_and_so_on(verbs["tail"][0], 0, 59) == {0, 15, 30, 45}
+
+
+def test_the_policy_is_in_one_place():
+    """The jobs go by convmem.toml: a policy beside it would be forgotten when that one changes."""
+    _, jobs = _crontab()
+    commands = [command for _, command in jobs if " compact " in command]
+    commands.append(_unit("convmem-compact.service")["Service"]["ExecStart"])
+    assert [command.partition(" compact ")[2] for command in commands] == ["--all"] * 2
 
 
 def test_the_jobs_of_the_crontab_run_with_what_cron_gives_them(tmp_path):
     """Next to no environment; and mail only when there is something to say."""
     home, environment = _home(tmp_path)
     settings, jobs = _crontab()
+    settings |= _textfiles(tmp_path / "textfiles")
     archive = _fill(home)
 
     def mail() -> list[str]:
@@ -298,16 +323,169 @@ def test_the_jobs_of_the_crontab_run_with_what_cron_gives_them(tmp_path):
             told.append(done.stdout)
         return told
 
-    compacted, printed = mail()
+    compacted, *checked, printed = mail()
     assert re.fullmatch(
         r"dropped 15 turns \(.*\) to the trash, from 1 of 1 conversations\n", compacted
     )
+    assert checked == ["", "", ""]
     assert len(printed.splitlines()) == 50
-    assert mail() == ["", ""]
+    assert mail() == ["", "", "", "", ""]
     with Archive.open(archive) as opened:
         opened.conversation("inbox").record("user", "new")
-    compacted, printed = mail()
+    *_, printed = mail()
     assert json.loads(printed)["content"] == "new"
+    page = "".join(path.read_text() for path in (tmp_path / "textfiles").iterdir())
+    assert 'convmem_health_status{status="healthy"} 1\n' in page
+    assert 'convmem_turns{namespace="default",role="assistant"} 5\n' in page
+
+
+def test_the_jobs_of_the_crontab_say_what_is_wrong(tmp_path):
+    """Damage is mailed each week until somebody sees to it; a forgotten policy each night."""
+    home, environment = _home(tmp_path)
+    _, jobs = _crontab()
+    archive = _fill(home)
+    (archive / FILE_NAME).unlink()
+    log = archive / "default" / "inbox.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"content":"7"', b'"content":"8"'))
+    told = {}
+    for _, command in jobs[:2]:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, check=False
+        )
+        told[shlex.split(command)[1]] = (done.returncode, done.stdout + done.stderr)
+    code, words = told["compact"]
+    assert code == 2
+    assert "there is no policy" in words
+    code, words = told["verify"]
+    assert code == 5
+    assert "inbox: line 8, " in words
+
+
+# --- health ------------------------------------------------------------------------------------
+
+
+def test_the_alert_speaks_when_health_changes_and_only_then(tmp_path):
+    """Who is told the same every ten minutes stops reading."""
+    home, environment = _home(tmp_path)
+    archive = _fill(home)
+    log = archive / "default" / "inbox.jsonl"
+    good = log.read_bytes()
+
+    def alert() -> str:
+        done = run(EXAMPLES / "health_alert.sh", env=environment, cwd="/")
+        assert done.stderr == ""
+        return done.stdout
+
+    assert alert() == ""
+    log.write_bytes(good.replace(b'"content":"7"', b'"content":"8"'))
+    told = alert()
+    assert told.startswith("convmem was healthy and is degraded\n\ndegraded\n")
+    assert "damaged line in inbox" in told
+    assert alert() == ""
+    log.write_bytes(good)
+    assert alert().startswith("convmem was degraded and is healthy\n")
+    assert alert() == ""
+
+
+def test_an_alert_that_fails_is_tried_again(tmp_path):
+    """A mail server that was down for a night must not hide what happened in it."""
+    home, environment = _home(tmp_path)
+    script = EXAMPLES / "health_alert.sh"
+    heard = tmp_path / "heard"
+    last = tmp_path / "last"
+    run(script, last, env={**environment, "ALERT": "cat > /dev/null; exit 3"}, code=3)
+    assert not last.exists()
+    run(script, last, env={**environment, "ALERT": f"cat > {shlex.quote(str(heard))}"})
+    assert heard.read_text().startswith("convmem was healthy and is unhealthy\n")  # not there yet
+    assert last.read_text() == "unhealthy\n"
+    assert home.exists()
+
+
+# --- the settings ------------------------------------------------------------------------------
+
+
+def test_the_settings_change_nothing_as_they_stand(tmp_path, cli, root):
+    """They are copied first and read afterwards."""
+    before = cli("config", "show", "--json").objects
+    cli("record", "oslo-trip", "And by train?")
+    shutil.copy(EXAMPLES / FILE_NAME, cli("config", "path").text.strip())
+    assert cli("config", "show", "--json").objects == before
+    assert " is right\n" in cli("config", "check").text
+    assert "there is no policy" in cli("compact", "--all", code=2).err
+
+
+def test_every_line_of_the_settings_can_be_switched_on(tmp_path, cli, root):
+    """An example that is refused teaches nothing; all of them at once are still one policy."""
+    text = (EXAMPLES / FILE_NAME).read_text(encoding="utf-8")
+    Path(root).mkdir(exist_ok=True)
+    (Path(root) / FILE_NAME).write_text(re.sub(r"^#(?=[\w\[])", "", text, flags=re.M))
+    told = cli("config", "check").text
+    assert " is right\n" in told
+    assert re.findall(r"^(\w+(?: \d+)?) \(line", told, re.M) == [
+        *("keep 1", "keep 2", "retention 1", "retention 2", "archive", "trash")
+    ]
+    with_source = {each["name"]: each["source"] for each in cli("config", "--json").objects}
+    assert set(with_source.values()) == {"file"}
+
+
+# --- a summary ---------------------------------------------------------------------------------
+
+
+def _sum_up(turns: list[dict[str, Any]], *command: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "summarize.py", *command],
+        input="".join(json.dumps(turn) + "\n" for turn in turns),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == code, done
+    return done.stdout
+
+
+def test_a_summary_needs_no_model(cli):
+    """And what was summed up before is in the next one, word for word."""
+    for n in range(6):
+        cli("record", "oslo-trip", f"question {n}", "--ts", f"2026-01-0{n + 1}")
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(EXAMPLES / 'summarize.py'))}"
+    for keep, first, last in ((4, 1, 2), (2, 3, 4)):
+        cli("compact", "oslo-trip", "--keep-last", str(keep), "--summarize-with", command)
+        summary, *rest = cli("show", "oslo-trip", "--json").objects
+        assert len(rest) == keep
+        assert summary["summary"]["turns"] == last
+        assert summary["content"].endswith(
+            f"2 turns, 2026-01-0{first} to 2026-01-0{last} (user 2).\n"
+            f"- question {first - 1}\n- question {last - 1}"
+        )
+    assert summary["content"].startswith("2 turns, 2026-01-01 to 2026-01-02 (user 2).\n")
+
+
+def test_a_summary_is_made_of_any_turn():
+    """Tool calls, parts, no time, and very long words are all among them."""
+    parts = [{"type": "text", "text": "Look\nhere"}, {"type": "image", "source": {}}]
+    call = [{"type": "tool_use", "id": "c1", "name": "pantry", "input": {}}]
+    told = _sum_up(
+        [
+            {"role": "user", "content": parts, "ts": None},
+            {"role": "assistant", "content": call, "ts": "2026-01-02T00:00:00.000000Z"},
+            {"role": "user", "content": "x" * 300, "ts": "2026-01-01T00:00:00.000000Z"},
+            {"role": "tool", "content": None, "ts": None},
+        ]
+    )
+    first, *questions = told.splitlines()
+    assert first == "4 turns, 2026-01-01 to 2026-01-02 (user 2, assistant 1, tool 1)."
+    assert questions == ['- Look here {"type": "image", "source": {}}', f"- {'x' * 100}…"]
+
+
+def test_a_model_gets_the_conversation_as_text():
+    """The plug for `llm` and its like; what fails there fails here, and nothing is compacted."""
+    turns = [
+        {"role": "user", "content": "And by train?", "ts": None},
+        {"role": "assistant", "content": [{"type": "text", "text": "Seven hours."}], "ts": None},
+    ]
+    assert _sum_up(turns, "cat") == "user: And by train?\n\nassistant: Seven hours.\n\n"
+    assert _sum_up(turns, "sh", "-c", "echo half a word; exit 9", code=9) == "half a word\n"
 
 
 # --- systemd -----------------------------------------------------------------------------------
@@ -386,9 +564,13 @@ def test_the_agent_server_answers_each_request_once(tmp_path):
     )
     assert done.stderr == ""
     *followed, summary = done.stdout.splitlines()
-    assert summary == "18 turns, 18 ids"
+    assert summary == "18 turns, 18 ids; 18 counted"
     with Archive.open(archive) as opened:
-        turns = list(opened.conversation("lobby").turns())
+        lobby = opened.conversation("lobby")
+        turns = list(lobby.turns())
+        session = lobby.state()["session"]
+    assert any(f"session {session[:4]})" in turn.text for turn in turns)
+    assert not any(session in turn.text for turn in turns)
     assert [line.split(None, 2)[:2] for line in followed] == [[str(t.seq), t.role] for t in turns]
     places = {turn.id: at for at, turn in enumerate(turns)}
     requests = [f"{name}-{number}" for name in ("ada", "bob", "cyd") for number in (1, 2, 3)]
@@ -403,5 +585,5 @@ def test_the_agent_server_needs_no_archive(tmp_path):
     """The first thing that anybody tries."""
     environment = {"PYTHONPATH": str(HOUSE), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     done = run(sys.executable, EXAMPLES / "agent_server.py", env=environment)
-    assert done.stdout.endswith("18 turns, 18 ids\n")
+    assert done.stdout.endswith("18 turns, 18 ids; 18 counted\n")
     assert list(tmp_path.iterdir()) == []

@@ -83,6 +83,7 @@ def run(
         quiet=quiet,
         dry_run=dry_run,
         discard=discard,
+        are_named=not all_conversations,
     )
     with open_archive(context, observer=Observer(), settings=settings) as archive:
         rules = archive.rules()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from convmem.cli.boundary import one_line
 from convmem.cli.output.messages import Messages, stdout_is_terminal
+from convmem.errors import ConversationNotFound
 from convmem.log.survey import CompactionReport
 from convmem.log.trash import TrashFile
 from convmem.maintenance import Done
@@ -19,7 +20,14 @@ class Talk:
     """Says what happened to each conversation, and to all."""
 
     def __init__(
-        self, messages: Messages, *, as_json: bool, quiet: bool, dry_run: bool, discard: bool
+        self,
+        messages: Messages,
+        *,
+        as_json: bool,
+        quiet: bool,
+        dry_run: bool,
+        discard: bool,
+        are_named: bool,
     ) -> None:
         self.failures: list[ConvmemError] = []
         self._messages = messages
@@ -27,6 +35,7 @@ class Talk:
         self._quiet = quiet
         self._dry_run = dry_run
         self._discard = discard
+        self._are_named = are_named
         # From cron one line for all is enough; who tries it dry wants to see each.
         self._tells_each = dry_run or stdout_is_terminal()
         self._changed: set[tuple[str, str]] = set()
@@ -37,6 +46,8 @@ class Talk:
 
     def tell(self, done: Done) -> None:
         """Say what happened to one conversation."""
+        if isinstance(done.error, ConversationNotFound) and not self._are_named:
+            return  # deleted since: nobody asked for it by name
         if done.error is not None:
             self.fail(done.error, done.continuation_id)
             return

@@ -12,7 +12,7 @@ from convmem.cli.output.bar import Bar
 from convmem.cli.output.messages import Messages, stdout_is_terminal
 from convmem.cli.places import namespace_of, open_archive
 from convmem.cli.spec import Context
-from convmem.errors import ConvmemError, UsageError
+from convmem.errors import ConversationNotFound, ConvmemError, UsageError
 from convmem.log import cold_report
 from convmem.log.cold_report import CompressionReport
 from convmem.progress import Observer
@@ -73,6 +73,8 @@ def run(
             try:
                 talk.tell(name, work(archive, name))
             except ConvmemError as error:
+                if all_conversations and isinstance(error, ConversationNotFound):
+                    continue  # deleted since: nobody asked for it by name
                 talk.failed(name, error)
     talk.sum_up(undo=undo, dry_run=dry_run)
     if not talk.failures:

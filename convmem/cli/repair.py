@@ -11,7 +11,7 @@ from convmem.cli.output.messages import Messages
 from convmem.cli.places import namespace_of, open_archive
 from convmem.cli.spec import Context
 from convmem.cli.verify import Watch, chosen, status_of, total_bytes
-from convmem.errors import ConvmemError
+from convmem.errors import ConversationNotFound, ConvmemError
 from convmem.log.repair_plan import RepairReport
 from convmem.log.verify_report import DUPLICATE_ID, SEQ_DISORDER
 
@@ -40,7 +40,7 @@ def run(
     failures: list[ConvmemError] = []
     watch = Watch(messages)
     changed = 0
-    with open_archive(context, observer=watch) as archive:
+    with open_archive(context, observer=watch, messages=messages) as archive:
         names = chosen(archive, continuation_ids, all_conversations, "repair")
         with Bar("repairing", total_bytes(archive, names), quiet=quiet) as bar:
             watch.bar = bar
@@ -48,6 +48,8 @@ def run(
                 try:
                     report = archive.conversation(name).repair(dry_run=dry_run, now=now)
                 except ConvmemError as error:
+                    if all_conversations and isinstance(error, ConversationNotFound):
+                        continue  # deleted since: nobody asked for it by name
                     failures.append(error)
                     messages.error(error, where=f"{name}: ", continuation_id=name)
                     continue

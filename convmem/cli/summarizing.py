@@ -140,6 +140,8 @@ class _Run:
         self._clock.cancel()
         self._kill()
         self._process.wait()
+        for reader in self._readers:
+            reader.join(0.2)
         for reader, stream in zip(
             self._readers, (self._process.stdout, self._process.stderr), strict=True
         ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 
 from convmem import jsontext
@@ -281,17 +280,6 @@ def _load_cursor(path: str) -> Cursor | None:
 
 def _save_cursor(path: str, cursor: Cursor) -> None:
     """Replace the file in one step: a crash leaves the old cursor or the new one."""
-    if os.path.isdir(path):
-        raise UsageError(f"--cursor-file: {path} is a folder")
-    target = os.path.realpath(path)  # a link stays one
-    aside = f"{target}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    try:
-        # Made anew and never followed: somebody else may write to the folder too.
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            os.write(fd, f"{cursor}\n".encode())
-        finally:
-            os.close(fd)
-        os.replace(aside, target)
-    except OSError as error:
-        raise storage_error(error, f"cannot write the cursor file {path}") from error
+    from convmem.cli.output.replacing import replace_file
+
+    replace_file(path, f"{cursor}\n".encode(), flag="--cursor-file")

@@ -128,6 +128,13 @@ def _restore(
             messages.error(error, continuation_id=name)
             continue
         talk.restored(namespace_of(context), name, done)
+        if done.left_states:
+            messages.warn(
+                "state",
+                f"{name}: a state stays in the trash: the conversation has one by now",
+                "clear that one first: convmem state ID clear",
+                continuation_id=name,
+            )
         if done.conflicts:
             in_part = True
             messages.warn(

@@ -33,7 +33,7 @@ def run(
     talk = _Talk(namespace_of(context), as_json=json, quiet=quiet)
     failures: list[ConvmemError] = []
     watch = Watch(messages)
-    with open_archive(context, observer=watch) as archive:
+    with open_archive(context, observer=watch, messages=messages) as archive:
         names = chosen(archive, continuation_ids, all_conversations, "check")
         with Bar("verifying", total_bytes(archive, names), quiet=quiet) as bar:
             watch.bar = bar
@@ -42,6 +42,8 @@ def run(
                     talk.begin(name)
                     talk.end(archive.conversation(name).verify(on_finding=talk.tell))
                 except ConvmemError as error:
+                    if all_conversations and isinstance(error, ConversationNotFound):
+                        continue  # deleted since: nobody asked for it by name
                     failures.append(error)
                     messages.error(error, where=f"{name}: ", continuation_id=name)
     talk.sum_up(len(names) - len(failures))

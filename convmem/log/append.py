@@ -139,6 +139,24 @@ class Log:
         finally:
             self._lock.release()
 
+    def adopt(self, inner: Folder, file_name: str, timeout_seconds: float) -> bool:
+        """Make a file of the folder *inner* the log, durably; ``False`` where there is one."""
+        self._acquire(timeout_seconds)
+        try:
+            for name in (self._file, f"{self._file}.zst"):
+                try:
+                    self.folder.stat(name)
+                    return False
+                except FileNotFoundError:
+                    continue
+            self._forget()
+            self.folder.take(inner, file_name, self._file)
+            inner.sync()
+            self.folder.sync()
+            return True
+        finally:
+            self._lock.release()
+
     def unmake(self, timeout_seconds: float) -> None:
         """Remove the log if there is nothing in it."""
         self._acquire(timeout_seconds)

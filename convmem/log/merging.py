@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _LOG = 0
 _LAST = 1 << 64
+# A turn's seq and the number of its file are kept as one number: there may be millions.
+_FILE_BITS = 32
+_FILES = (1 << _FILE_BITS) - 1
 # Lines without a seq are held until the next that has one; of a log by hand, only so many.
 _MOST_HELD = 1000
 _BLOCK = 1 << 20
@@ -114,11 +117,13 @@ class Merge:
         self.highest_seq = 0
         self.first_seq: int | None = None
         self.last_seq: int | None = None
+        # For each file, the highest seq of those that were removed before it.
+        self._bases = [0] * len(trash)
         # Turns of the log by the hash of their id, and lines without one by their CRC.
         self._in_log: dict[int, tuple[int | None, str]] = {}
         self._loose: dict[int, int] = {}
         # Of each id in the trash, the newest turn: its file and its seq.
-        self._newest: dict[int, tuple[int, int]] = {}
+        self._newest: dict[int, int] = {}  # seq << _FILE_BITS | file
         self._restored_loose: set[int] = set()
         # Of each file of the trash: whether a compaction that was killed had only copied it, and
         # whether the last numbered line of it was there already.
@@ -128,12 +133,16 @@ class Merge:
     def pieces(self, log: Source, advanced: Callable[[int], None]) -> Iterator[Piece]:
         """Yield the whole new log in order: spans of the log, and lines from the trash.
 
-        Holds some 70 bytes for each turn in the trash while the ids are compared.
+        Holds some 170 bytes for each turn in the trash while the ids are compared.
         """
-        self._look_for_ids(log)
+        if log.end or len(self._trash) > 1:
+            self._look_for_ids(log)
         sources = [log, *self._trash]
         merged = heapq.merge(
-            *(_entries(source, at) for at, source in enumerate(sources)),
+            *(
+                _entries(source, at, base)
+                for at, (source, base) in enumerate(zip(sources, [0, *self._bases], strict=True))
+            ),
             key=lambda entry: (entry.key, entry.source),
         )
         chosen = self._chosen(merged)
@@ -163,12 +172,16 @@ class Merge:
         """Find what the log and the trash have in common, and what the trash has twice."""
         wanted = self._newest
         loose: set[int] = set()
+        highest = 0
         for at, source in enumerate(self._trash, start=1):
+            self._bases[at - 1] = highest
             for entry in _entries(source, at):
+                highest = max(highest, entry.seq or 0)
                 if entry.turn_id is not None:
                     known = hash(entry.turn_id)
-                    if (entry.seq or 0) >= wanted.get(known, (0, 0))[1]:
-                        wanted[known] = (at, entry.seq or 0)
+                    place = (entry.seq or 0) << _FILE_BITS | at
+                    if place >= wanted.get(known, 0):
+                        wanted[known] = place
                 elif entry.line is not None:
                     loose.add(zlib.crc32(entry.line))
         for entry in _entries(log, _LOG):
@@ -182,9 +195,9 @@ class Merge:
             known = hash(entry.turn_id)
             if known in wanted:
                 self._in_log.setdefault(known, (entry.seq, codec.line_crc(entry.line)))
-                at, seq = wanted[known]
-                if seq == (entry.seq or 0):
-                    self._never_left[at - 1] = True
+                place = wanted[known]
+                if place >> _FILE_BITS == (entry.seq or 0):
+                    self._never_left[(place & _FILES) - 1] = True
 
     def _chosen(self, merged: Iterable[Entry]) -> Iterator[Entry]:
         """Yield what belongs into the new log, each turn once."""
@@ -231,7 +244,8 @@ class Merge:
                 return "there"  # it stands in two files of the trash
             if entry.seq is not None:
                 # The same id was given again once the first turn was gone: the newer counts.
-                is_older = self._newest.get(hash(entry.turn_id), (0, 0))[1] > entry.seq
+                newest = self._newest.get(hash(entry.turn_id), 0) >> _FILE_BITS
+                is_older = newest > entry.seq
                 return "conflict" if ids or is_older else "new"
             known = zlib.crc32(line)
             if known in self._restored_loose:
@@ -272,11 +286,12 @@ class Merge:
 # --- lines of one file -------------------------------------------------------------------------
 
 
-def _entries(source: Source, at: int) -> Iterator[Entry]:
+def _entries(source: Source, at: int, base: int = 0) -> Iterator[Entry]:
     """Yield every line of a file in order, with its place among the lines of all.
 
-    Twice the highest ``seq`` so far; what stands in the log without one belongs just before the
-    next that has one, since what went from before it went first. At its end it stays the end.
+    Twice the highest ``seq`` so far; what stands in a log without one belongs just before the
+    next that has one, since what went from before it went first. At the log's end it stays the
+    end; where a file of the trash has no ``seq`` at all, it follows *base*.
     """
     highest = 0
     held: list[Entry] = []
@@ -298,7 +313,7 @@ def _entries(source: Source, at: int) -> Iterator[Entry]:
         entry.key = 2 * highest
         yield entry
     for entry in held:
-        entry.key = _LAST if source.is_log else 0
+        entry.key = _LAST if at == _LOG else 2 * (highest or base)
         yield entry
 
 

@@ -38,6 +38,7 @@ class Restoration:
         files: The files of the trash that were looked at.
         summaries: Turns that stood for what is back, as JSON objects: they left the log.
         has_state: Whether the conversation's state came back too.
+        left_states: States that stay in the trash, since there is one by now, or a newer one.
     """
 
     def __init__(self) -> None:
@@ -51,6 +52,7 @@ class Restoration:
         self.files: list[str] = []
         self.summaries: list[dict[str, Any]] = []
         self.has_state = False
+        self.left_states = 0
 
     def take(self, merge: Merge) -> None:
         """Take over what a merge found."""
@@ -78,6 +80,7 @@ def preview(
             current = _nothing(held)
         done.take(_tried(sources, wants, current, _Nowhere(), _ignore))
     done.has_state = _newest_state(files) is not None and not _has_state(folder, name)
+    done.left_states = _states(files) - done.has_state
     return done
 
 
@@ -109,9 +112,17 @@ def restore(
             sources = _open_all(log.folder, files, held, done)
             if not _is_there(log.folder, log.name):
                 merge = _tried(sources, wants, _nothing(held), _Nowhere(), _ignore)
+                done.take(merge)
                 if not merge.restored:
-                    done.take(merge)
                     return done
+                is_whole = [source.is_log for source in sources] == [True] and wants is None
+                if is_whole and not (merge.conflicts or merge.summaries):
+                    # A log that went as a whole comes back as a whole.
+                    going(done)
+                    if _moved_back(log, sources[0], timeout_seconds):
+                        went()
+                        _put_away(log, held, files, [], merge, done, timeout_seconds)
+                        return done
                 made = True
             log.make(timeout_seconds, healed)
             rewrite = held.enter_context(
@@ -175,12 +186,22 @@ def _put_away(
     """Leave in the trash what did not come back, and nothing else."""
     inner = log.folder.existing_subfolder(trash.FOLDER)
     held.callback(inner.close)
-    for source, turns, damage in zip(sources, merge.kept, merge.kept_damage, strict=True):
+    for source, turns, damage in zip(sources, merge.kept, merge.kept_damage, strict=False):
         _shrink(inner, log.name, source, turns, damage)
     newest = _newest_state(files)
     if newest is not None:
         done.has_state = _restore_state(log, inner, newest, timeout_seconds)
+        done.left_states = _states(files) - done.has_state
     inner.sync()
+
+
+def _moved_back(log: Log, source: Source, timeout_seconds: float) -> bool:
+    """Put a log of the trash in the place where none is; say whether there still was none."""
+    inner = log.folder.existing_subfolder(trash.FOLDER)
+    try:
+        return log.adopt(inner, source.name, timeout_seconds)
+    finally:
+        inner.close()
 
 
 def _open_all(
@@ -219,6 +240,10 @@ def _is_there(folder: Folder, name: str) -> bool:
 def _newest_state(files: list[TrashFile]) -> TrashFile | None:
     states = [each for each in files if each.kind == trash.STATE]
     return states[-1] if states else None
+
+
+def _states(files: list[TrashFile]) -> int:
+    return sum(each.kind == trash.STATE for each in files)
 
 
 def _has_state(folder: Folder, name: str) -> bool:

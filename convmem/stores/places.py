@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from convmem.progress import Observer
 
 ENDING = ".jsonl"
+# What stands beside the namespaces.
+_SETTINGS = "convmem.toml"
 _MOST_FOLDERS = 16
 # Two descriptors each: the log and its lock.
 _MOST_LOGS = 64
@@ -62,6 +64,11 @@ class Places:
     def namespace_path(self, namespace: str) -> str:
         """Return where the folder of *namespace* is, or would be."""
         name = ids.encode_name(namespace)
+        if name == _SETTINGS:
+            raise InvalidContinuationId(
+                f"namespace {namespace!r} has the name of the archive's settings",
+                hint="take another name",
+            )
         if ids.is_hashed(name):
             raise InvalidContinuationId(
                 f"namespace {namespace[:40]!r}… is too long",

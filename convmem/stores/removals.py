@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from convmem import ids
+from convmem.errors import StorageFull
 from convmem.log import codec, deleted, dropped, removal, restore, trash
 from convmem.stores.noted import Noted
 
@@ -156,18 +157,23 @@ class DirectoryTrash:
         gone = []
         for each in files:
             if not dry_run:
-                with noted:
-                    noted.note(
-                        "purge",
-                        each.continuation_id or each.name,
-                        bytes=each.bytes,
-                        trash=each.file_name,
-                    )
-                    trash.remove(folder, each.file_name)
+                self._purge_one(folder, each, noted)
             gone.append(each)
         if gone and not dry_run:
             self._forget_what_cannot_come_back(folder, namespace)
         return gone
+
+    def _purge_one(self, folder: Folder, file: TrashFile, noted: Noted) -> None:
+        name = file.continuation_id or file.name
+        with noted:
+            try:
+                noted.note("purge", name, bytes=file.bytes, trash=file.file_name)
+            except StorageFull:
+                # This is what makes room: there is some for the note once it is done.
+                trash.remove(folder, file.file_name)
+                noted.note("purge", name, bytes=file.bytes, trash=file.file_name)
+                return
+            trash.remove(folder, file.file_name)
 
     def _forget_what_cannot_come_back(self, folder: Folder, namespace: str) -> None:
         """Of a conversation that is gone from the log and the trash, nothing has to be known."""

@@ -6,10 +6,8 @@ the file is put in place in one step, and can be read by all. It never names a c
 
 from __future__ import annotations
 
-import os
-
 from convmem.cli.output.messages import write_bytes
-from convmem.errors import UsageError, storage_error
+from convmem.cli.output.replacing import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,25 +54,7 @@ def write(path: str, gauges: Iterable[Gauge]) -> None:
     if path == "-":
         write_bytes(data)
         return
-    if os.path.isdir(path):
-        raise UsageError(f"--prometheus: {path} is a folder", hint="name a file in it")
-    target = os.path.realpath(path)  # a link stays one
-    # Without the ending that the exporter looks for.
-    folder, name = os.path.split(target)
-    aside = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    try:
-        fd = os.open(aside, flags, _MODE)
-        try:
-            with open(fd, "wb") as file:
-                file.write(data)
-                os.fchmod(file.fileno(), _MODE)  # cron's umask may have taken bits
-            os.replace(aside, target)
-        except BaseException:
-            os.unlink(aside)
-            raise
-    except OSError as error:
-        raise storage_error(error, f"cannot write {path}") from error
+    replace_file(path, data, flag="--prometheus", mode=_MODE)
 
 
 def _escaped(text: str) -> str:
