@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from programs import HOUSE, install, link, needs_jq
 
-from convmem import Archive
+from convmem import Archive, RetentionPolicy
+from convmem.cli.verbs import TABLE
 from convmem.settings import FILE_NAME
 
 EXAMPLES = HOUSE / "examples"
@@ -401,33 +402,6 @@ def test_an_alert_that_fails_is_tried_again(tmp_path):
     assert home.exists()
 
 
-# --- the settings ------------------------------------------------------------------------------
-
-
-def test_the_settings_change_nothing_as_they_stand(tmp_path, cli, root):
-    """They are copied first and read afterwards."""
-    before = cli("config", "show", "--json").objects
-    cli("record", "oslo-trip", "And by train?")
-    shutil.copy(EXAMPLES / FILE_NAME, cli("config", "path").text.strip())
-    assert cli("config", "show", "--json").objects == before
-    assert " is right\n" in cli("config", "check").text
-    assert "there is no policy" in cli("compact", "--all", code=2).err
-
-
-def test_every_line_of_the_settings_can_be_switched_on(tmp_path, cli, root):
-    """An example that is refused teaches nothing; all of them at once are still one policy."""
-    text = (EXAMPLES / FILE_NAME).read_text(encoding="utf-8")
-    Path(root).mkdir(exist_ok=True)
-    (Path(root) / FILE_NAME).write_text(re.sub(r"^#(?=[\w\[])", "", text, flags=re.M))
-    told = cli("config", "check").text
-    assert " is right\n" in told
-    assert re.findall(r"^(\w+(?: \d+)?) \(line", told, re.M) == [
-        *("keep 1", "keep 2", "retention 1", "retention 2", "archive", "trash")
-    ]
-    with_source = {each["name"]: each["source"] for each in cli("config", "--json").objects}
-    assert set(with_source.values()) == {"file"}
-
-
 # --- a summary ---------------------------------------------------------------------------------
 
 
@@ -550,6 +524,65 @@ def test_systemd_takes_the_units_without_a_word(tmp_path):
         (units / name).write_text(text.replace("%h", str(home)))
         done = verify(name)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- the examples in --help ---------------------------------------------------------------------
+
+# What the lines call that is not on every machine; each reads its input to the end.
+_STAND_INS = {
+    "curl": "cat",
+    "llm": "if [ ! -t 0 ]; then cat > /dev/null; fi; echo Nine.",
+    "mail": "cat",
+    "new-session": "echo s2",
+    "provider-login": "echo sesame",
+}
+
+
+def _lines_of_help(name: str) -> list[str]:
+    """Return the examples that ``convmem NAME --help`` shows."""
+    told = TABLE[name].description.partition("Examples:\n\n")[2].partition("\n\n")[0]
+    return [line.strip() for line in told.splitlines()]
+
+
+def _well_used(home: Path) -> Path:
+    """An archive in which everything that the examples speak of is there."""
+    archive = home / ".local" / "share" / "convmem"
+    with Archive.open(archive, durability="none") as opened:
+        for name in ("oslo-trip", "dinner", "lunch"):
+            chat = opened.conversation(name)
+            chat.record_many([("user", f"And by train? {n} " + "word " * 20) for n in range(200)])
+            chat.compact(RetentionPolicy(keep_last=100))
+            chat.update_state({"session": "s1"})
+    (archive / FILE_NAME).write_text("[[retention]]\nkeep_last = 90\n")
+    turn = '{"continuation_id": "supper", "role": "user", "content": "Leeks?"}\n'
+    for file in ("turns.jsonl", "turns-of-many-conversations.jsonl"):
+        (home / file).write_text(turn * 3)
+    (home / "system.md").write_text("Be brief.\n")
+    return archive
+
+
+@needs_jq
+@pytest.mark.parametrize("name", TABLE)
+def test_the_examples_in_the_help_work(name, tmp_path):
+    """They are what people copy, and nobody copies them back to say that one has gone stale."""
+    home, environment = _home(tmp_path)
+    bin = home / ".local" / "bin"
+    for program, script in _STAND_INS.items():
+        (bin / program).write_text(f"#!/bin/sh\n{script}\n")
+        (bin / program).chmod(0o755)
+    environment |= {"PATH": f"{bin}:{environment['PATH']}", "EDITOR": "true", "HOSTNAME": "here"}
+    archive = _well_used(home)
+    shutil.copytree(archive, tmp_path / "as it was")
+    lines = _lines_of_help(name)
+    assert lines
+    for line in lines:
+        shutil.rmtree(archive)
+        shutil.copytree(tmp_path / "as it was", archive)
+        if " -f " in line:
+            line = f"timeout -s INT 1 {line} || [ $? -eq 124 ]"
+        line = line.replace("/var/lib/node_exporter", str(tmp_path))
+        done = run("bash", "-euo", "pipefail", "-c", line, env=environment, cwd=home)
+        assert done.stderr == "", line
 
 
 # --- the agent server --------------------------------------------------------------------------

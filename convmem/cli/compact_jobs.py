@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -15,6 +14,7 @@ from multiprocessing import get_context
 
 from convmem import maintenance
 from convmem.archive import Archive
+from convmem.cli.interrupts import ctrl_c_waits, let_ctrl_c_through
 from convmem.cli.places import observed
 from convmem.cli.summarizing import Summarizer
 from convmem.errors import ConvmemError
@@ -103,7 +103,7 @@ def _in_processes(
     )
     try:
         # Helpers inherit that Ctrl-C waits, until they are ready to die of it without a word.
-        with _ctrl_c_waits():
+        with ctrl_c_waits():
             answers = pool.map(_work_on_share, [job] * len(shares), shares)
         for outcomes in answers:
             for done in outcomes:
@@ -125,20 +125,7 @@ def _work_on_share(job: Job, works: list[Work]) -> list[Done]:
 def _let_ctrl_c_end_us() -> None:
     """In a helper: Ctrl-C goes to the whole group, and what it interrupts loses nothing."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-@contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    let_ctrl_c_through()
 
 
 class _Advancing(Observer):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from convmem.cli.boundary import one_line
+from convmem.cli.interrupts import ctrl_c_waits, let_ctrl_c_through
 from convmem.conversation import Conversation
 from convmem.errors import ConvmemError
 from convmem.quantities import format_duration
@@ -37,22 +38,16 @@ class Summarizer:
             ConvmemError: The command failed, took too long, or printed nothing that is a turn.
         """
         name = chat.continuation_id
-        process = subprocess.Popen(
-            self._command,
-            shell=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "CONVMEM_CONTINUATION_ID": name},
-            # A group of its own: what the shell has started ends with it.
-            start_new_session=True,
-        )
-        run = _Run(process, self._timeout_seconds)
+        run = None
         try:
+            with ctrl_c_waits():  # until there is somebody to end it
+                process = self._started(name)
+                run = _Run(process, self._timeout_seconds)
             run.feed(name, turns)
             out, said = run.wait()
         finally:
-            run.end()
+            if run is not None:
+                run.end()
         if run.is_late:
             longest = format_duration(self._timeout_seconds)
             raise ConvmemError(
@@ -68,6 +63,19 @@ class Summarizer:
                 hint=_NOTHING_CHANGED,
             )
         return _text_of(out)
+
+    def _started(self, name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            shell=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "CONVMEM_CONTINUATION_ID": name},
+            # A group of its own: what the shell has started ends with it.
+            start_new_session=True,
+            preexec_fn=let_ctrl_c_through,
+        )
 
 
 def _text_of(out: bytes) -> str:

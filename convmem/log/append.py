@@ -256,6 +256,9 @@ class Log:
             self._committed = start + len(data)
             self._last_seq = first + len(fresh) - 1
             self._known.add([draft.id for _, draft in fresh], self._committed)
+        else:
+            # All were known from before a deletion: no conversation begins with that.
+            self._remove_if_made_in_vain()
         # Also for a turn that was known: who wrote it may have died before the sync.
         log.written += 1
         log.use()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measuring import add_options, machine, machine_line, workspace
 
-BENCHMARKS = ("cold_start", "append", "contention", "big_conversation", "listing")
+BENCHMARKS = ("cold_start", "append", "contention", "big_conversation", "listing", "compact_all")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -19,9 +19,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from convmem import Archive, ConversationNotFound, Observer, RetentionPolicy, StorageFull
-from convmem.log import append, codec, compact, durability, files, heal, state, summary
-from convmem.turns import draft
+from convmem import Archive, ConversationNotFound, Observer, RetentionPolicy
+from convmem.log import append, compact, durability, files, heal, state
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "100"))
 
