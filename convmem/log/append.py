@@ -75,6 +75,7 @@ class Log:
         "_file",
         "_is_new",
         "_known",
+        "_known_last_seq",
         "_last_seq",
         "_lock",
         "_open",
@@ -82,9 +83,15 @@ class Log:
         "name",
     )
 
-    def __init__(self, folder: Folder, name: str) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        name: str,
+        known_last_seq: Callable[[Folder, str], int] | None = None,
+    ) -> None:
         self.folder = folder
         self.name = name
+        self._known_last_seq = known_last_seq  # to others, who may know what damage has taken
         self._file = f"{name}.jsonl"
         self._lock = SidecarLock(folder, name)
         self._open: OpenLog | None = None
@@ -303,7 +310,7 @@ class Log:
         except FileNotFoundError:
             found = None
         if log is None or found is None or (found.st_dev, found.st_ino) != log.identity:
-            log = self._reopen(create=create)
+            log = self._reopen(healed, create=create)
             size = os.fstat(log.fd).st_size
         else:
             size = found.st_size
@@ -311,7 +318,7 @@ class Log:
             self._catch_up(log, size, healed)
         return log
 
-    def _reopen(self, *, create: bool) -> OpenLog:
+    def _reopen(self, healed: Callable[[str], None], *, create: bool) -> OpenLog:
         last_seq = self._last_seq
         self._forget()
         flags = os.O_RDWR | os.O_APPEND
@@ -320,7 +327,7 @@ class Log:
                 fd = self.folder.open_file(self._file, flags)
                 break
             except FileNotFoundError:
-                if self._thaw():
+                if self._thaw(healed, last_seq):
                     continue
                 if not create:
                     raise
@@ -338,15 +345,30 @@ class Log:
         self._known.forget()
         return self._open
 
-    def _thaw(self) -> bool:
-        """Make the log plain again if it lies compressed; say whether it did."""
+    def _thaw(self, healed: Callable[[str], None], last_seq: int) -> bool:
+        """Make the log plain again if it lies compressed; say whether it did.
+
+        One that is damaged goes to the quarantine, and what is left of it goes on.
+        """
         try:
             self.folder.stat(f"{self.name}.jsonl.zst")
         except FileNotFoundError:
             return False
         from convmem.log import cold
 
-        return cold.thaw(self.folder, self.name)
+        was_there, kept = cold.thaw_or_salvage(
+            self.folder, self.name, lambda: self.known_last_seq(last_seq)
+        )
+        if kept is not None:
+            healed(kept)
+        return was_there
+
+    def known_last_seq(self, at_least: int = 0) -> int:
+        """Return the highest ``seq`` that is known to have been given out, but for the log's."""
+        known = max(at_least, self._last_seq)
+        if self._known_last_seq is not None:
+            known = max(known, self._known_last_seq(self.folder, self.name))
+        return known
 
     def _catch_up(self, log: OpenLog, size: int, healed: Callable[[str], None]) -> None:
         known = self._committed

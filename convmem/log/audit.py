@@ -46,7 +46,13 @@ def note(folder: Folder, now: datetime, entry: Mapping[str, Any], *, is_lasting:
             if size and os.pread(fd, 1, size - 1) != b"\n":
                 line = b"\n" + line  # a crash has torn the last one
             # One write at the end of the file: writers of other conversations do the same.
-            write_all(fd, line)
+            try:
+                write_all(fd, line)
+            except OSError:
+                # Half a line on a full disk; the next one would mend it, but nothing should change.
+                if os.fstat(fd).st_size < size + len(line):
+                    os.ftruncate(fd, size)
+                raise
             if is_lasting:
                 sync_data(fd)
         finally:

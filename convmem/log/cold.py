@@ -14,6 +14,8 @@ from convmem.log.files import temporary_name, write_aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from convmem.log.files import Folder
 
 
@@ -50,6 +52,25 @@ def facts(folder: Folder, name: str) -> ColdFacts | None:
             return cold.facts
     except (FileNotFoundError, CorruptLog):
         return None
+
+
+def thaw_or_salvage(
+    folder: Folder, name: str, known_last_seq: Callable[[], int]
+) -> tuple[bool, str | None]:
+    """Put the plain log in the compressed one's place, also where that is damaged.
+
+    Returns whether there was one, and the file in the quarantine to which a damaged one went. As
+    with ``thaw`` the caller holds the log's lock; see ``cold_salvage`` for *known_last_seq*.
+
+    Raises:
+        StorageFull, UsageError, OSError: The compressed log stays.
+    """
+    try:
+        return thaw(folder, name), None
+    except CorruptLog:
+        from convmem.log import cold_salvage
+
+        return True, cold_salvage.salvage(folder, name, known_last_seq())
 
 
 def thaw(folder: Folder, name: str) -> bool:

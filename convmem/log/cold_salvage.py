@@ -1,8 +1,8 @@
-"""Making a damaged compressed log plain: all that can still be read, and the file itself kept.
+"""What is left of a damaged compressed log: read by everybody, made plain by the next append.
 
 Frame by frame, with or without the table at the end. Of a frame that is damaged those lines count
 that carry their own seal and hold it; where something is missing stands a line of NUL bytes, which
-every reader takes for what it is.
+every reader takes for what it is. The compressed file itself goes to the quarantine.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 
-from convmem.errors import CorruptLog
+from convmem import jsontext
+from convmem.errors import CorruptLog, StorageFull
 from convmem.log import codec, heal, lines
-from convmem.log.cold_file import ENDING, ColdFile, zstd_library
+from convmem.log.cold_file import ENDING, FACTS_MAGIC, TABLE_MAGIC, ColdFile, zstd_library
 from convmem.log.files import sync_data, temporary_name, write_all, write_aside
 
 TYPE_CHECKING = False
@@ -24,13 +25,20 @@ if TYPE_CHECKING:
 _FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOCK = 1 << 20
 _MISSING = codec.HOLE + b"\n"
+_CLAIM_BYTES = 4 << 10
+# How far what a damaged line says of its number is believed beyond the ones that are known.
+_MOST_AHEAD = 1_000_000
+# How much an unknown amount of plain bytes may take before the room is looked at, and must leave.
+_ROOM_EVERY_BYTES = 16 << 20
+_ROOM_LEFT_BYTES = 32 << 20
 
 
-def salvage(folder: Folder, name: str) -> str:
+def salvage(folder: Folder, name: str, known_last_seq: int) -> str:
     """Put a plain log of all that is left in the compressed one's place; return where that went.
 
     The caller holds the log's lock, and knows that there is no plain log. The compressed file is
-    in the quarantine before anything else changes.
+    in the quarantine before anything else changes. The log goes on behind *known_last_seq*, or
+    behind what the file itself says, if that is higher.
 
     Raises:
         FileNotFoundError: There is no compressed log.
@@ -40,11 +48,13 @@ def salvage(folder: Folder, name: str) -> str:
     source = folder.open_file(name + ENDING, os.O_RDONLY)
     temporary = temporary_name(name)
     try:
+        found = os.fstat(source)
         kept = _set_aside(folder, name, source)
         target = folder.open_file(temporary, os.O_RDWR | os.O_CREAT)
         try:
-            _unpack_all(source, target)
-            _keep_last_seq(folder, name, target)
+            unpack(folder, name, source, target, known_last_seq)
+            # When the conversation was last used is what people sort by.
+            os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
             sync_data(target)
         finally:
             os.close(target)
@@ -60,6 +70,206 @@ def salvage(folder: Folder, name: str) -> str:
         os.close(source)
 
 
+def unpack(
+    folder: Folder,
+    name: str,
+    source: int,
+    target: int,
+    known_last_seq: int = 0,
+    *,
+    marks_end: bool = False,
+) -> dict[int, str]:
+    """Write the plain log of what is left of *source* to the empty file *target*.
+
+    Returns where in it something is missing, and of which part of the file. With *marks_end* the
+    end is told of, too, where only what convmem noted for itself is missing.
+    """
+    run = _Salvage(source, target, known_last_seq)
+    try:
+        with ColdFile(folder, name + ENDING) as cold:
+            run.stated = {part.at: part.end - part.start for part in cold.parts}
+            run.take_facts(cold.facts.last_seq, cold.facts.plain_bytes)
+    except CorruptLog:
+        pass  # its end is damaged: the frames alone tell
+    run.unpack_all(marks_end=marks_end)
+    return run.holes
+
+
+class _Salvage:
+    """One way through a damaged file.
+
+    Attributes:
+        stated: How many plain bytes the frames hold, by where they begin, if the table tells.
+        holes: Where in the plain log something is missing, and what.
+    """
+
+    def __init__(self, source: int, target: int, known_last_seq: int) -> None:
+        self.stated: dict[int, int] = {}
+        self.holes: dict[int, str] = {}
+        self._source = source
+        self._target = target
+        self._size = os.fstat(source).st_size
+        self._plain_bytes: int | None = None  # that there should be
+        self._known = known_last_seq
+        self._given = 0  # the highest seq of the lines that are there
+        self._claimed = 0  # the same of damaged lines
+        self._gap: int | None = None  # where something is missing and nothing says so yet
+        self._unchecked = 0
+
+    def take_facts(self, last_seq: int, plain_bytes: int) -> None:
+        """Note what convmem wrote down when it compressed the log."""
+        self._known = max(self._known, last_seq)
+        self._plain_bytes = plain_bytes
+
+    def unpack_all(self, *, marks_end: bool) -> None:
+        """Append what every frame holds, and what was missed."""
+        at = frames = 0
+        while at < self._size:
+            head = os.pread(self._source, 8, at)
+            if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:
+                at = self._pass_over(at, head)
+                continue
+            if head[:4] == _FRAME_MAGIC:
+                self._tell_of_gap()
+                start = os.lseek(self._target, 0, os.SEEK_CUR)
+                behind, is_whole = self._unpack(at)
+                if is_whole:
+                    self._note_numbers(start)
+                    at, frames = behind, frames + 1
+                    continue
+                self._keep_sealed_lines(start)
+            if self._gap is None:
+                self._gap = at
+            at = self._next_frame(at + 1)
+        unpacked = os.lseek(self._target, 0, os.SEEK_CUR)
+        if not frames and not unpacked and self._gap is None:
+            self._gap = 0
+        if self._plain_bytes not in (None, unpacked) and not self.holes and self._gap is None:
+            self._gap = at
+        self._finish(marks_end)
+
+    def _finish(self, marks_end: bool) -> None:
+        """Write what ends the log: readers meet no torn end, and the numbers go on behind it."""
+        is_marked = marks_end or self._gap is not None
+        if marks_end and self._gap is None:
+            at = os.lseek(self._target, 0, os.SEEK_CUR)
+            self._write(_MISSING)
+            self.holes[at] = "the end of the compressed file, convmem's own notes, is damaged"
+        self._tell_of_gap()
+        last_seq = max(self._given, self._known)
+        if last_seq < self._claimed <= last_seq + _MOST_AHEAD:
+            last_seq = self._claimed
+        if is_marked or last_seq > self._given:
+            self._write(codec.seq_floor_line(last_seq))
+
+    def _tell_of_gap(self) -> None:
+        if self._gap is not None:
+            at = os.lseek(self._target, 0, os.SEEK_CUR)
+            self.holes[at] = f"what begins at byte {self._gap} of the compressed file is damaged"
+            self._write(_MISSING)
+            self._gap = None
+
+    def _pass_over(self, at: int, head: bytes) -> int:
+        """Return where it goes on behind a frame that holds no turns; read convmem's notes."""
+        behind = at + 8 + int.from_bytes(head[4:8], "little")
+        magic = int.from_bytes(head[:4], "little")
+        if behind <= self._size:
+            line = b""
+            if magic == FACTS_MAGIC and behind - at < _BLOCK:
+                line = os.pread(self._source, behind - at - 8, at + 8)[:-1]
+            if codec.is_intact(line):
+                told = jsontext.loads(line)
+                self.take_facts(told["last_seq"], told["bytes"])
+            return behind
+        if magic not in (FACTS_MAGIC, TABLE_MAGIC) and self._gap is None:
+            self._gap = at
+        return self._next_frame(at + 1)  # cut short; ours stand behind all turns
+
+    def _unpack(self, at: int) -> tuple[int, bool]:
+        """Unpack one frame; return where it ends and whether it was whole."""
+        zstd = zstd_library()
+        unpacker = zstd.ZstdDecompressor()
+        most = self.stated.get(at)
+        done = 0
+        last = b"\n"
+        try:
+            while not unpacker.eof:
+                packed = b""
+                if unpacker.needs_input:
+                    packed = os.pread(self._source, _BLOCK, at)
+                    if not packed:
+                        return at, False
+                    at += len(packed)
+                plain = unpacker.decompress(packed, max_length=_BLOCK)
+                done += len(plain)
+                if most is not None and done > most:
+                    return at, False  # it might go on without end
+                self._write(plain)
+                last = plain[-1:] or last
+        except zstd.ZstdError:
+            return at, False
+        return at - len(unpacker.unused_data), last == b"\n"
+
+    def _keep_sealed_lines(self, start: int) -> None:
+        """Of what stands behind *start* leave the lines that prove to be what was written."""
+        target = self._target
+        end = os.lseek(target, 0, os.SEEK_CUR)
+        at = behind = start
+        for _, line_end, line in lines.forward(target, start, end):
+            behind = line_end + 1
+            if line is not None and codec.is_intact(line):
+                self._given = max(self._given, codec.seq_of(line) or 0)
+                # Never ahead of the reading: what is written was read.
+                os.lseek(target, at, os.SEEK_SET)
+                write_all(target, line + b"\n")
+                at += len(line) + 1
+            elif line is not None:
+                self._claimed = max([self._claimed, *codec.claimed_seqs(line)])
+        cut_short = os.pread(target, min(_CLAIM_BYTES, end - behind), behind)
+        self._claimed = max([self._claimed, *codec.claimed_seqs(cut_short)])
+        os.ftruncate(target, at)
+        os.lseek(target, at, os.SEEK_SET)
+
+    def _note_numbers(self, start: int) -> None:
+        end = os.lseek(self._target, 0, os.SEEK_CUR)
+        for _, _, line in lines.forward(self._target, start, end):
+            if line is None:
+                continue
+            if codec.fault_of(line) is None:
+                self._given = max(self._given, codec.seq_of(line) or 0)
+            else:
+                self._claimed = max([self._claimed, *codec.claimed_seqs(line)])
+
+    def _next_frame(self, start: int) -> int:
+        """Return where the next frame may begin; the file's size if none does."""
+        at = start
+        while at < self._size:
+            data = os.pread(self._source, _BLOCK + 3, at)
+            found = data.find(_FRAME_MAGIC)
+            if found >= 0:
+                return at + found
+            at += _BLOCK
+        return self._size
+
+    def _write(self, data: bytes) -> None:
+        write_all(self._target, data)
+        self._unchecked += len(data)
+        if self._unchecked >= _ROOM_EVERY_BYTES:
+            self._unchecked = 0
+            self._check_room()
+
+    def _check_room(self) -> None:
+        try:
+            room = os.fstatvfs(self._target)
+        except (OSError, AttributeError):
+            return
+        if room.f_blocks > 0 and room.f_bavail * room.f_frsize < _ROOM_LEFT_BYTES:
+            raise StorageFull(
+                "there is no room to unpack a damaged compressed conversation",
+                hint="nothing was changed; make room and try again",
+            )
+
+
 def _set_aside(folder: Folder, name: str, source: int) -> str:
     """Copy the compressed file to the quarantine. Done again after a crash it is the same file."""
     digest = hashlib.sha256()
@@ -72,90 +282,6 @@ def _set_aside(folder: Folder, name: str, source: int) -> str:
     finally:
         quarantine.close()
     return kept
-
-
-def _unpack_all(source: int, target: int) -> None:
-    """Append what every frame of *source* holds to *target*."""
-    size = os.fstat(source).st_size
-    at = 0
-    is_missing = False  # something before is, and nothing says so yet
-    while at < size:
-        head = os.pread(source, 8, at)
-        if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:
-            behind = at + 8 + int.from_bytes(head[4:8], "little")
-            if behind <= size:  # our own facts and table, which hold no turns
-                at = behind
-                continue
-        if head[:4] == _FRAME_MAGIC:
-            if is_missing:
-                write_all(target, _MISSING)
-                is_missing = False
-            start = os.lseek(target, 0, os.SEEK_CUR)
-            behind, is_whole = _unpack(source, at, target)
-            if is_whole:
-                at = behind
-                continue
-            _keep_sealed_lines(target, start)
-        is_missing = True
-        at = _next_frame(source, at + 1, size)
-    if is_missing:
-        write_all(target, _MISSING)
-
-
-def _unpack(source: int, at: int, target: int) -> tuple[int, bool]:
-    """Unpack one frame; return where it ends and whether it was whole."""
-    zstd = zstd_library()
-    unpacker = zstd.ZstdDecompressor()
-    last = b"\n"
-    try:
-        while not unpacker.eof:
-            packed = b""
-            if unpacker.needs_input:
-                packed = os.pread(source, _BLOCK, at)
-                if not packed:
-                    return at, False
-                at += len(packed)
-            plain = unpacker.decompress(packed, max_length=_BLOCK)
-            write_all(target, plain)
-            last = plain[-1:] or last
-    except zstd.ZstdError:
-        return at, False
-    return at - len(unpacker.unused_data), last == b"\n"
-
-
-def _keep_sealed_lines(target: int, start: int) -> None:
-    """Of what stands behind *start* leave the lines that prove to be what was written."""
-    end = os.lseek(target, 0, os.SEEK_CUR)
-    at = start
-    for _, _, line in lines.forward(target, start, end):
-        if line is not None and codec.is_intact(line):
-            # Never ahead of the reading: what is written was read.
-            os.lseek(target, at, os.SEEK_SET)
-            write_all(target, line + b"\n")
-            at += len(line) + 1
-    os.ftruncate(target, at)
-    os.lseek(target, at, os.SEEK_SET)
-
-
-def _next_frame(source: int, start: int, size: int) -> int:
-    """Return where the next frame may begin; *size* if none does."""
-    at = start
-    while at < size:
-        data = os.pread(source, _BLOCK + 3, at)
-        found = data.find(_FRAME_MAGIC)
-        if found >= 0:
-            return at + found
-        at += _BLOCK
-    return size
-
-
-def _keep_last_seq(folder: Folder, name: str, target: int) -> None:
-    """Note how far the numbers went, where the newest turns may be missing."""
-    try:
-        with ColdFile(folder, name + ENDING) as cold:
-            write_all(target, codec.seq_floor_line(cold.facts.last_seq))
-    except CorruptLog:
-        return  # nobody knows
 
 
 def _blocks_of(source: int) -> Iterator[bytes]:

@@ -182,9 +182,9 @@ class _Run:
 
     def _kept_pieces(self, marker: bytes | None) -> Iterator[Piece]:
         """Yield the byte spans to copy, and lines that must change, in order."""
-        loose = sorted(loose_turns(self.survey, self.plan))
         # The marker stands where the newest of the turns stood that it stands for.
         place = -1 if marker is None else self.plan.last_dropped
+        loose = sorted(loose_turns(self.survey, self.plan, cut=place))
         for first, behind in self.plan.runs(kept=True):
             if marker is not None and first > place:
                 yield marker

@@ -378,7 +378,7 @@ class Follower:
         Our own last turn stands in it, or its first one was in ours. Without this, a log that was
         removed and has grown past our place would pass for it.
         """
-        if self._has_our_turn(fd, end):
+        if self._has_our_turn(fd, end) or self._remembers_our_seq(fd, end):
             return True
         for _, _, data in lines.forward(fd, 0, end, block=64 << 10):
             if data is None or codec.fault_of(data) is not None:
@@ -397,6 +397,13 @@ class Follower:
                 break
             return False
         return True
+
+    def _remembers_our_seq(self, fd: int, end: int) -> bool:
+        """Whether the new file ends by saying that numbers as high as ours were given out."""
+        for _, _, data in lines.backward(fd, end):
+            is_floor = data is not None and codec.is_intact(data) and codec.is_seq_floor(data)
+            return is_floor and data is not None and (codec.seq_of(data) or 0) >= self.cursor.seq
+        return False
 
     def _has_our_turn(self, fd: int, end: int) -> bool:
         """Whether the turn that was yielded last stands in the new file."""

@@ -272,10 +272,15 @@ def survey_log(
     return survey
 
 
-def loose_turns(survey: Survey, decided: RetentionPlan) -> set[int]:
-    """Return the kept turns whose batch has, or will have, no closing line: they stand alone."""
+def loose_turns(survey: Survey, decided: RetentionPlan, *, cut: int = -1) -> set[int]:
+    """Return the kept turns whose batch has, or will have, no closing line: they stand alone.
+
+    So do those before the turn *cut*, where a line that is no part of their batch will stand.
+    """
     loose: set[int] = set()
     for first, closing in zip(survey.batches[::2], survey.batches[1::2], strict=True):
+        if first <= cut < closing:
+            loose.update(at for at in range(first, cut) if decided[at] == KEPT)
         if decided[closing] != KEPT:
             loose.update(at for at in range(first, closing) if decided[at] == KEPT)
     for first, last in zip(survey.unclosed[::2], survey.unclosed[1::2], strict=True):

@@ -32,6 +32,7 @@ FILE = "facts.jsonl"
 _HEADER = b'{"convmem_facts":1,"crc":"%08x"}'
 
 # Where an entry has what was counted, and of which state: it may be an earlier one.
+_LAST_SEQ = 4
 _COUNTED = 7
 _COUNTS = 8
 # What a process that died left behind in the index's folder is removed after so long.
@@ -118,6 +119,11 @@ class Index:
         if row[_COUNTED] == stamp:
             facts.counts = Counts.from_list(row[_COUNTS])
         return facts
+
+    def last_seq(self, name: str) -> int:
+        """Return the highest ``seq`` that was ever seen of *name*, whatever became of it since."""
+        row = self._rows.get(name)
+        return 0 if row is None else int(row[_LAST_SEQ])
 
     def counted_bytes(self, name: str, stamp: str) -> int:
         """Return how many bytes of the log need not be read again to count it."""

@@ -92,7 +92,7 @@ class Places:
             return []
         found = []
         for entry in root.entries():
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False) and entry.name != _SETTINGS:
                 namespace = ids.decode_name(entry.name)
                 if namespace is not None:
                     found.append(namespace)
@@ -195,7 +195,7 @@ class Places:
         except OSError as error:
             raise storage_error(error, f"cannot open {self.namespace_path(namespace)}") from error
         with self._guard:
-            log = self._logs.setdefault(key, Log(folder, name))
+            log = self._logs.setdefault(key, Log(folder, name, _last_seq_listed))
         if len(self._logs) > self.most_logs:
             self.close_idle(self.most_logs)
         return log
@@ -259,6 +259,13 @@ class Places:
         Closing a descriptor does not release the parent's lock; unlocking it would.
         """
         self._start()
+
+
+def _last_seq_listed(folder: Folder, name: str) -> int:
+    """Return the ``seq`` that the last list knew of a log, for where damage has taken it."""
+    from convmem.stores.facts_index import Index
+
+    return Index.load(folder).last_seq(name)
 
 
 def _descriptors_to_use() -> int:

@@ -11,11 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from inside import Inside
 
 from convmem import Archive, RetentionPolicy
 
 LONG = "trip/" + "ö" * 120
 HOSTILE = ["a\nb", "-rf", "--yes", LONG, "旅行 🚆", "a/b", "..", ".hidden", "A", "con", "\x1b[31m"]
+
+
+@pytest.fixture
+def cli(root):
+    """In this process, but for terminals and full disks: a process takes longer than the rest."""
+    return Inside(root)
 
 
 @pytest.fixture
@@ -198,7 +205,7 @@ def test_with_broken_rules_nothing_is_removed(cli, fill, verb):
 def test_one_that_is_busy_is_6_and_stays(cli, fill):
     """Who writes for longer than anybody waits keeps the conversation."""
     fill("trip", "other")
-    cli("state", "trip", "set", "session", "s1")
+    cli("state", "trip", "set", "session=s1")
     before = snapshot(cli.root)
     for lock in ("trip.lock", "trip+state.lock"):
         with held(cli.root, lock):
@@ -214,11 +221,11 @@ def test_one_that_is_busy_is_6_and_stays(cli, fill):
 def test_state_goes_with_the_conversation_and_comes_back_with_it(cli, fill):
     """A provider's session belongs to its conversation, not to the next of that name."""
     fill("trip", "other")
-    cli("state", "trip", "set", "session", "first")
+    cli("state", "trip", "set", "session=first")
     cli("delete", "trip")
     cli("record", "trip", "anew")
     assert cli("state", "trip", "get").out in (b"", b"{}\n")
-    cli("state", "trip", "set", "session", "second")
+    cli("state", "trip", "set", "session=second")
     cli("delete", "trip")
     kinds = [each["kind"] for each in cli("trash", "list", "--json").objects]
     assert sorted(kinds) == ["conversation", "conversation", "state", "state"]
@@ -679,7 +686,7 @@ def test_what_is_purged_leaves_nothing_of_its_content(cli, fill):
     """On request of the person who said it: not in any sidecar either."""
     cli("record", "trip", "a SECRET that has to go", "--id", "one")
     cli("record", "other", "x")
-    cli("state", "trip", "set", "session", "SECRET too")
+    cli("state", "trip", "set", "session=SECRET too")
     cli("compact", "trip", "--keep-last", "0")
     cli("delete", "trip")
     cli("trash", "purge", "--older-than", "0s")

@@ -89,7 +89,7 @@ is content, so that no content can pass for a turn. --format messages is one JSO
 content. --format json is one object that also says what was counted and left out.
 
 Tokens are estimated, unless --tokenizer names a vocabulary: pip install 'convmem[tokens]'. The
-estimate is a few per cent too high for English and code with the vocabulary o200k_base; other
+estimate is some 12 per cent too high for English and code with the vocabulary o200k_base; other
 languages and other models can take more than it says.
 
 EXIT STATUS:
