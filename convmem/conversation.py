@@ -361,9 +361,7 @@ class Conversation:
             advanced=lambda amount: observer.advanced(task, amount),
         )
 
-    def uncompress(
-        self, *, even_damaged: bool = False, dry_run: bool = False
-    ) -> CompressionReport:
+    def uncompress(self, *, even_damaged: bool = False, dry_run: bool = False) -> CompressionReport:
         """Make the log plain again now; the next append would do it too.
 
         Args:

@@ -108,10 +108,11 @@ class EventLog(Observer):
 
     def healed(self, continuation_id: str, quarantined: str) -> None:
         """Log it as WARNING."""
+        what = "damaged compressed log" if quarantined.endswith(".zst") else "torn tail"
         self._log(
             logging.WARNING,
             "healed",
-            f"torn tail set aside in {quarantined}",
+            f"{what} set aside in {quarantined}",
             continuation_id,
             quarantine=quarantined,
         )

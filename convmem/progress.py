@@ -38,7 +38,11 @@ class Observer:
         """Bytes of a log are no turn and were passed over by a reader."""
 
     def healed(self, continuation_id: str, quarantined: str) -> None:
-        """The tail that a crash had torn was set aside in the file *quarantined*."""
+        """The tail that a crash had torn was set aside in the file *quarantined*.
+
+        With a name that ends in ``.zst`` it is a compressed log that did not unpack whole: what is
+        left of it is plain again.
+        """
 
     def set_aside(self, continuation_id: str, quarantined: str) -> None:
         """A damaged state was removed, and its bytes set aside in the file *quarantined*."""
@@ -67,8 +71,9 @@ class LoggingObserver(Observer):
         )
 
     def healed(self, continuation_id: str, quarantined: str) -> None:
-        """Warn: a crash had torn the log."""
-        _warn("%s: torn tail set aside in %s", continuation_id, quarantined)
+        """Warn: a crash had torn the log, or it did not unpack whole."""
+        what = "damaged compressed log" if quarantined.endswith(".zst") else "torn tail"
+        _warn("%s: %s set aside in %s", continuation_id, what, quarantined)
 
     def set_aside(self, continuation_id: str, quarantined: str) -> None:
         """Warn: a damaged state is gone from its place."""

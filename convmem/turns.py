@@ -349,9 +349,7 @@ def json_copy(value: Any, where: str) -> Any:
         if isinstance(value, list | tuple):
             return [json_copy(item, f"{where}[{at}]") for at, item in enumerate(value)]
         if isinstance(value, dict):
-            return {
-                _text_key(key, where): json_copy(value[key], f"{where}.{key}") for key in value
-            }
+            return {_text_key(key, where): json_copy(value[key], f"{where}.{key}") for key in value}
     except RecursionError:
         raise InvalidTurn(f"{where[:40]}…: nested too deeply") from None
     raise InvalidTurn(

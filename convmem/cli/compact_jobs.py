@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from multiprocessing import get_context
+from threading import Lock, get_ident
 
 from convmem import maintenance
 from convmem.archive import Archive
@@ -23,6 +25,10 @@ from convmem.progress import Observer
 
 # Conversations that a helper is given at a time.
 _SHARE = 32
+# Small conversations that one process works on at a time. Most of the work is waiting for syncs,
+# and those that wait together share them. Large ones come one by one, for the memory they take.
+_AT_ONCE = 16
+_SMALL_BYTES = 4 << 20
 # Starting a helper takes a fifth of a second: for few bytes it is not worth it.
 _WORTH_BYTES = 16 << 20
 _WORTH_CONVERSATIONS = 500
@@ -75,19 +81,57 @@ def carry_out(
 
 
 def _one_by_one(job: Job, works: Sequence[Work], advance: Callable[[int], None]) -> Iterator[Done]:
-    with job.opened(_Advancing(advance)) as archive:
+    progress = _Advancing(advance)
+    with job.opened(progress) as archive:
         if len(works) > 1:
             for namespace in {work.namespace for work in works}:
                 archive.expect_many_compactions(namespace=namespace)
-        for work in works:
-            yield from maintenance.carry_out(
-                archive,
-                work,
-                now=job.now,
-                dry_run=job.dry_run,
-                discard=job.discard,
-                summarize=job.summarizer,
-            )
+        if job.dry_run or job.summarizer is not None or len(works) == 1:
+            for work in works:
+                yield from _do(job, archive, work)
+        else:
+            for done in _side_by_side(job, archive, works):
+                progress.tell()
+                yield done
+
+
+def _do(job: Job, archive: Archive, work: Work) -> Iterator[Done]:
+    return maintenance.carry_out(
+        archive,
+        work,
+        now=job.now,
+        dry_run=job.dry_run,
+        discard=job.discard,
+        summarize=job.summarizer,
+    )
+
+
+def _side_by_side(job: Job, archive: Archive, works: Sequence[Work]) -> Iterator[Done]:
+    """Do *works*, several small ones at a time: they wait for the disk together."""
+    waiting: deque[Future[list[Done]]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            for work in works:
+                if _size_of(archive, work) > _SMALL_BYTES:
+                    while waiting:
+                        yield from waiting.popleft().result()
+                    yield from _do(job, archive, work)
+                    continue
+                waiting.append(pool.submit(lambda work: list(_do(job, archive, work)), work))
+                if len(waiting) >= 2 * _AT_ONCE:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _size_of(archive: Archive, work: Work) -> int:
+    try:
+        chat = archive.conversation(work.continuation_id, namespace=work.namespace)
+        return os.stat(chat.path).st_size
+    except (OSError, ConvmemError):
+        return 0
 
 
 def _in_processes(
@@ -133,8 +177,20 @@ class _Advancing(Observer):
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self._advance = advance
+        self._teller = get_ident()
+        self._guard = Lock()
+        self._untold = 0
 
     def advanced(self, task: str, amount: int) -> None:
+        with self._guard:
+            self._untold += amount
+        if get_ident() == self._teller:
+            self.tell()
+
+    def tell(self) -> None:
+        """Pass on what other threads have got through: the bar is drawn by one."""
+        with self._guard:
+            amount, self._untold = self._untold, 0
         self._advance(amount)
 
 

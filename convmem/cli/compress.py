@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 
 from convmem.archive import Archive
 from convmem.cli import values
@@ -147,7 +148,7 @@ class _Talk:
                 "damaged",
                 f"{name}: what does not unpack is missing from it; the compressed file is in"
                 f" .quarantine/{report.quarantine}",
-                "see what is missing with: convmem verify ID",
+                f"see what is missing with: convmem verify {quote(name)}",
                 continuation_id=name,
                 quarantine=report.quarantine,
             )

@@ -87,6 +87,11 @@ def _tell_what_is_left(messages: Messages, name: str, report: RepairReport) -> N
 
 def _sentence(name: str, report: RepairReport) -> str:
     done = []
+    if report.is_salvaged:
+        to = "the quarantine"
+        if report.compressed is not None:
+            to = f".quarantine/{report.compressed}"
+        done.append(f"made plain of what still unpacks, the compressed file to {to}")
     if report.split:
         done.append(f"{_count(report.split, 'line')} split, {_count(report.rescued, 'turn')} saved")
     if report.moved:
@@ -126,6 +131,8 @@ def _as_dict(name: str, namespace: str, report: RepairReport) -> dict[str, Any]:
         "set_aside": report.set_aside,
         "set_aside_bytes": report.set_aside_bytes,
         "quarantine": report.quarantine,
+        "salvaged": report.is_salvaged,
+        "compressed": report.compressed,
         "bytes_before": report.bytes_before,
         "bytes_after": report.bytes_after,
         "left": report.left,

@@ -12,12 +12,15 @@ from convmem.cli.output.messages import Healing, Messages
 from convmem.cli.places import namespace_of, open_archive
 from convmem.cli.spec import Context
 from convmem.errors import ConversationNotFound, ConvmemError, UsageError
-from convmem.log.verify_report import BLANK, UNSEALED, Finding, VerifyReport
+from convmem.log.verify_report import BLANK, NOT_UNPACKED, UNSEALED, Finding, VerifyReport
 from convmem.quantities import format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_MOST_SHOWN = 5
 
 
 def run(
@@ -47,13 +50,24 @@ def run(
                     failures.append(error)
                     messages.error(error, where=f"{name}: ", continuation_id=name)
     talk.sum_up(len(names) - len(failures))
+    if talk.not_unpacked:
+        count = len(talk.not_unpacked)
+        which = shown(talk.not_unpacked)
+        messages.warn(
+            "damaged",
+            f"{count:,} compressed {'conversation does' if count == 1 else 'conversations do'}"
+            " not unpack whole",
+            hint="fetch the files from a backup, or save what is left of them with:"
+            f" convmem compress --undo --damaged {which}",
+        )
     if talk.damaged:
-        which = one_line(talk.damaged[0]) if len(talk.damaged) == 1 else "--all"
+        which = shown(talk.damaged[:1]) if len(talk.damaged) == 1 else "--all"
         messages.warn(
             "damaged",
             f"damage in {len(talk.damaged):,} of {len(names):,} conversations",
             hint=f"see what can be done with: convmem repair {which} --dry-run",
         )
+    if talk.damaged or talk.not_unpacked:
         return EXIT_CODES["damaged"]
     return status_of(failures, len(names), all_conversations)
 
@@ -74,6 +88,16 @@ def chosen(
     for name in names:
         archive.conversation(name)
     return names
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return ids for a command line that a hint tells of."""
+    from shlex import quote
+
+    ids = [quote(name) for name in names[:_MOST_SHOWN]]
+    if len(names) > len(ids):
+        ids.append("…")
+    return one_line(" ".join(ids))
 
 
 def total_bytes(archive: Archive, names: Sequence[str]) -> int:
@@ -112,6 +136,7 @@ class _Talk:
 
     def __init__(self, namespace: str, *, as_json: bool, quiet: bool) -> None:
         self.damaged: list[str] = []
+        self.not_unpacked: list[str] = []
         self._namespace = namespace
         self._as_json = as_json
         self._quiet = quiet
@@ -145,7 +170,9 @@ class _Talk:
 
     def end(self, report: VerifyReport) -> None:
         """Take the report on the conversation."""
-        if report.is_damaged:
+        if NOT_UNPACKED in report.found:
+            self.not_unpacked.append(self._name)
+        elif report.is_damaged:
             self.damaged.append(self._name)
         self._turns += report.turns
         self._bytes += report.size

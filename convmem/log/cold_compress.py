@@ -6,9 +6,10 @@ import os
 from datetime import datetime
 
 from convmem.errors import CorruptLog, storage_error
-from convmem.log.cold import file_of, find
+from convmem.log.cold import file_of, find, thaw, thaw_or_salvage
 from convmem.log.cold_file import ENDING, ColdFile, zstd_library
 from convmem.log.cold_pack import Packer
+from convmem.log.cold_read import Remnant
 from convmem.log.cold_report import (
     ALREADY,
     CHANGED,
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from convmem.log.append import Log
-    from convmem.log.files import Folder
     from convmem.log.rewrite import Leftovers
 
 # Disks give room by such blocks: what saves none saves nothing.
 _BLOCK_BYTES = 4096
+# A log may thaw between two looks, and be compressed again.
+_MOST_LOOKS = 3
 
 
 def compress(
@@ -99,9 +101,9 @@ def uncompress(
     timeout_seconds: float,
     healed: Callable[[str], None],
 ) -> CompressionReport:
-    """Make the log plain again, as an append would.
+    """Make the log plain again; one that does not unpack whole only with *even_damaged*.
 
-    With *even_damaged* also one that does not unpack whole: see ``cold_salvage``.
+    An append would do it in any case: see ``cold_salvage``.
 
     Raises:
         FileNotFoundError: There is no such log.
@@ -109,49 +111,65 @@ def uncompress(
     """
     folder, name = log.folder, log.name
     try:
-        is_cold, size = find(folder, name)
-        if not is_cold:
-            if not dry_run:
-                # What a crash may have left beside it: under the lock the plain one is the truth.
-                log.with_lock(timeout_seconds, healed)
+        for _ in range(_MOST_LOOKS):
+            is_cold, size = find(folder, name)
+            if is_cold and dry_run:
                 try:
-                    folder.remove(name + ENDING)
-                finally:
-                    log.unlock()
-            return CompressionReport(NOT_COMPRESSED, size, size, dry_run)
-        report = CompressionReport(UNCOMPRESSED, size, 0, dry_run)
-        if dry_run:
-            with ColdFile(folder, name + ENDING) as cold:
-                for chunk in cold.plain():
-                    report.bytes_after += len(chunk)
-            return report
-        try:
-            _, report.bytes_after, _ = log.with_lock(timeout_seconds, healed)  # which thaws it
-            log.unlock()
-        except CorruptLog:
-            if not even_damaged:
-                raise
-            report.outcome = SALVAGED
-            report.quarantine = _salvage(folder, name, timeout_seconds)
+                    return _tried_to_unpack(log, size, even_damaged=even_damaged)
+                except FileNotFoundError:
+                    continue  # thawed since
+            report = CompressionReport(NOT_COMPRESSED, size, size, dry_run)
+            if dry_run:
+                return report
+            if is_cold:
+                _unpack(log, report, timeout_seconds, even_damaged=even_damaged)
+            # What a crash may have left beside it: under the lock the plain one is the truth.
             _, report.bytes_after, _ = log.with_lock(timeout_seconds, healed)
-            log.unlock()
-        return report
+            try:
+                folder.remove(name + ENDING)
+            finally:
+                log.unlock()
+            return report
+        raise FileNotFoundError(f"{name}.jsonl")
     except FileNotFoundError:
         raise
     except OSError as error:
         raise storage_error(error, f"cannot unpack {name}{ENDING}") from error
 
 
-def _salvage(folder: Folder, name: str, timeout_seconds: float) -> str | None:
-    from convmem.log.cold_salvage import salvage
-
-    # The lock itself: taken by way of the log, it would come with a try to thaw.
-    lock = SidecarLock(folder, name)
+def _unpack(
+    log: Log, report: CompressionReport, timeout_seconds: float, *, even_damaged: bool
+) -> None:
+    """Make it plain under the lock itself: taken by way of the log, damage would be no error."""
+    lock = SidecarLock(log.folder, log.name)
     lock.acquire(timeout_seconds)
     try:
-        return None if file_of(folder, name) is None else salvage(folder, name)
+        if file_of(log.folder, log.name) is None:
+            return  # thawed since
+        if even_damaged:
+            _, report.quarantine = thaw_or_salvage(log.folder, log.name, log.known_last_seq)
+        else:
+            thaw(log.folder, log.name)
+        report.outcome = UNCOMPRESSED if report.quarantine is None else SALVAGED
     finally:
         lock.release()
+        lock.close()
+
+
+def _tried_to_unpack(log: Log, size: int, *, even_damaged: bool) -> CompressionReport:
+    """Return what unpacking would give, by doing all but writing it."""
+    report = CompressionReport(UNCOMPRESSED, size, 0, dry_run=True)
+    try:
+        with ColdFile(log.folder, log.name + ENDING) as cold:
+            for chunk in cold.plain():
+                report.bytes_after += len(chunk)
+    except CorruptLog:
+        if not even_damaged:
+            raise
+        left = Remnant(log.folder, log.name, known_last_seq=log.known_last_seq())
+        report.outcome, report.bytes_after = SALVAGED, os.fstat(left.fd).st_size
+        os.close(left.fd)
+    return report
 
 
 class _Compression:
@@ -221,12 +239,18 @@ class _Compression:
 
     def _read_back(self, fd: int) -> None:
         """Compare what is on disk with the plain log, byte by byte."""
-        with ColdFile(self.folder, self._temporary) as cold:
-            at = 0
-            for chunk in cold.plain():
-                if read_exactly(fd, len(chunk), at) != chunk:
-                    raise cold.damaged("it does not unpack to what was packed")
-                at += len(chunk)
+        try:
+            with ColdFile(self.folder, self._temporary) as cold:
+                at = 0
+                for chunk in cold.plain():
+                    if read_exactly(fd, len(chunk), at) != chunk:
+                        raise cold.damaged("it does not unpack to what was packed")
+                    at += len(chunk)
+        except CorruptLog as error:
+            raise CorruptLog(
+                f"{self.log.name}.jsonl does not read back compressed: {error}",
+                hint="it stays as it was; the disk or the memory may be failing",
+            ) from error
 
     def _exchange(self, before: os.stat_result) -> bool:
         """Put the compressed log in the plain one's place, unless that has changed since."""

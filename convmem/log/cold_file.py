@@ -14,7 +14,7 @@ import zlib
 from importlib import import_module
 from struct import Struct
 
-from convmem import jsontext
+from convmem import ids, jsontext
 from convmem.errors import CorruptLog, UsageError
 from convmem.log import codec
 from convmem.log.files import read_exactly
@@ -171,10 +171,15 @@ class ColdFile:
 
     def damaged(self, why: str) -> CorruptLog:
         """Return the error that says so, and what can be done."""
+        from shlex import quote
+
+        name = os.path.basename(self.path).removesuffix(ENDING)
+        found = ids.decode_name(name)
+        which = "ID" if found is None or not found.isprintable() else quote(found)
         return CorruptLog(
             f"{self.path} is damaged: {why}",
             hint="nothing was changed; fetch it from a backup, or save what is left of it with:"
-            " convmem compress --undo --damaged ID",
+            f" convmem compress --undo --damaged {which}",
         )
 
     def _read_end(self) -> ColdFacts:

@@ -11,7 +11,7 @@ import os
 
 from convmem.errors import CorruptLog, StorageFull, storage_error
 from convmem.log import lines
-from convmem.log.cold_file import ENDING, ColdFile
+from convmem.log.cold_file import ENDING, ColdFile, zstd_library
 from convmem.log.files import write_all
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # What one reader may take of the memory.
 _IN_MEMORY_BYTES = 4 << 20
+_LIKELY_RATIO = 8
 
 
 class Unpacked:
@@ -35,25 +36,27 @@ class Unpacked:
         facts: What is known of the log.
         fd: A descriptor of the plain log: only what was asked for is there. The caller's to close.
         identity: Which compressed file it is (device, inode).
+        holes: Where something is missing, as far as was read, and what.
 
     Raises (on opening):
         FileNotFoundError: There is no compressed log.
-        CorruptLog: It is not whole.
+        CorruptLog: Its end is not whole; read what is left of it as a ``Remnant``.
 
     Raises (on unpacking):
         UsageError: zstd is not installed.
     """
 
-    __slots__ = ("_cold", "_todo", "facts", "fd", "identity")
+    __slots__ = ("_cold", "_todo", "facts", "fd", "holes", "identity")
 
     def __init__(self, folder: Folder, name: str) -> None:
         self.fd = -1
         self._cold = ColdFile(folder, name + ENDING)
-        self.facts: ColdFacts = self._cold.facts
+        self.facts: ColdFacts | None = self._cold.facts
+        self.holes: dict[int, str] = {}
         found = os.fstat(self._cold.fd)
         self.identity = (found.st_dev, found.st_ino)
         self._todo = list(self._cold.parts)
-        size = self.facts.plain_bytes
+        size = self._cold.facts.plain_bytes
         try:
             self.fd = _nameless_file(folder, size)
             os.ftruncate(self.fd, size)
@@ -100,6 +103,7 @@ class Unpacked:
             raise storage_error(error, f"cannot unpack {self._cold.path}") from error
 
     def _make_hole(self, part: Part) -> None:
+        self.holes[part.start] = f"the part at byte {part.at} of the compressed file is damaged"
         os.lseek(self.fd, part.start, os.SEEK_SET)
         left = part.end - part.start - 1
         while left > 0:
@@ -117,6 +121,77 @@ class Unpacked:
                 f"unpacking {self._cold.path} needs {needed:,} bytes and {free:,} are free",
                 hint="nothing was changed; make room, or set TMPDIR to where there is some",
             )
+
+
+class Remnant:
+    """What is left of a compressed log whose end is damaged: unpacked whole, as it is opened.
+
+    Stands in for ``Unpacked``. Where something is missing, and at the end, is a line of NUL bytes.
+
+    Raises (on opening):
+        FileNotFoundError: There is no compressed log.
+        UsageError: zstd is not installed.
+        StorageFull, StorageError: The system refused to read or write.
+    """
+
+    __slots__ = ("fd", "holes", "identity")
+
+    facts = None
+
+    def __init__(self, folder: Folder, name: str, *, known_last_seq: int | None = None) -> None:
+        from convmem.log import cold_salvage
+
+        self.fd = -1
+        zstd_library()
+        source = folder.open_file(name + ENDING, os.O_RDONLY)
+        try:
+            found = os.fstat(source)
+            self.identity = (found.st_dev, found.st_ino)
+            try:
+                # How much it is nobody knows.
+                size = max(_IN_MEMORY_BYTES, _LIKELY_RATIO * found.st_size) + 1
+                self.fd = _nameless_file(folder, size)
+                self.holes = cold_salvage.unpack(
+                    folder,
+                    name,
+                    source,
+                    self.fd,
+                    known_last_seq or 0,
+                    marks_end=known_last_seq is None,
+                )
+            except BaseException as error:
+                if self.fd >= 0:
+                    os.close(self.fd)
+                if isinstance(error, OSError):
+                    path = os.path.join(folder.path, name + ENDING)
+                    raise storage_error(error, f"cannot unpack {path}") from error
+                raise
+        finally:
+            os.close(source)
+
+    def lines_backward(self) -> Iterator[lines.Line]:
+        """Yield the lines from the last to the first."""
+        yield from lines.backward(self.fd, os.fstat(self.fd).st_size)
+
+    def fill(self) -> None:
+        """All of it is there."""
+
+    def close(self) -> None:
+        """Nothing is open but what is the caller's."""
+
+
+def open_cold(folder: Folder, name: str) -> Unpacked | Remnant:
+    """Open a compressed log for reading, however damaged it is.
+
+    Raises:
+        FileNotFoundError: There is none.
+        UsageError: Its end is damaged, and zstd is not installed.
+        StorageFull, StorageError: The system refused to read or write.
+    """
+    try:
+        return Unpacked(folder, name)
+    except CorruptLog:
+        return Remnant(folder, name)
 
 
 def _nameless_file(folder: Folder, size: int) -> int:

@@ -220,9 +220,14 @@ class _Run:
             spans = list(zip(damage[::2], damage[1::2], strict=True))
             self.report.quarantine = heal.set_aside(self.folder, self.name, self.rewrite.fd, spans)
 
-    def _dropped_turns(self, discard: bool) -> Iterator[dropped.DroppedTurn]:
+    def _dropped_turns(self, discard: bool) -> Iterator[dropped.DroppedTurn | bytes]:
         for start, end in self._dropped_spans():
             for _, _, line in lines.forward(self.rewrite.fd, start, end):
+                if not discard and line is not None and codec.is_sealed(line):
+                    part = codec.remembered_part(line)
+                    if part is not None:
+                        yield part  # nearly every line
+                        continue
                 head = None if line is None else codec.head_of(line)
                 if line is None or head is None or not codec.is_sealed(line):
                     continue  # a line by hand has no id that a client could retry

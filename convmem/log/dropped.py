@@ -107,9 +107,13 @@ def is_as_known(folder: Folder, name: str, known: Known) -> bool:
 
 
 def remember(
-    folder: Folder, name: str, turns: Iterable[DroppedTurn], now: float, until: float
+    folder: Folder, name: str, turns: Iterable[DroppedTurn | bytes], now: float, until: float
 ) -> None:
-    """Remember *turns* until *until*, durably, and forget what is past its time."""
+    """Remember *turns* until *until*, durably, and forget what is past its time.
+
+    Turns that are in the trash may be given as ``codec.remembered_part`` of their lines.
+    """
+    behind = b',"parsed":false,"until":%d}\n' % until
 
     def chunks() -> Iterator[bytes]:
         fd = _open(folder, name)
@@ -123,6 +127,9 @@ def remember(
             finally:
                 os.close(fd)
         for turn in turns:
+            if isinstance(turn, bytes):
+                yield turn + behind
+                continue
             yield b'{"id":%b,"seq":%d,"ts":%b,"substance":%d,"parsed":%b,"until":%d}\n' % (
                 jsontext.dumps(turn.turn_id),
                 turn.seq,

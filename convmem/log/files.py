@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import sys
-from _thread import start_new_thread
+from _thread import RLock, start_new_thread
 
 from convmem.errors import ConvmemError, StorageDenied, storage_error
 
@@ -53,13 +53,14 @@ class Folder:
         fd: Its descriptor.
     """
 
-    __slots__ = ("_identity", "fd", "path")
+    __slots__ = ("_identity", "_lasting", "fd", "path")
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self.fd = fd
         found = os.fstat(fd)
         self._identity = (found.st_dev, found.st_ino)
+        self._lasting: set[tuple[int, int]] = set()
 
     @classmethod
     def open(cls, path: str, *, create: bool = False) -> Folder:
@@ -135,8 +136,8 @@ class Folder:
     def subfolder(self, name: str, *, is_lasting: bool = True) -> Folder:
         """Open the folder *name* inside, making it if it is not there.
 
-        Synced also where it was there: who made it may have died before it did that. What can
-        be made anew at any time need not be *lasting*.
+        Synced, once, also where it was there: who made it may have died before it did that. What
+        can be made anew at any time need not be *lasting*.
         """
         try:
             os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
@@ -145,8 +146,9 @@ class Folder:
         except FileExistsError:
             pass
         opened = self.existing_subfolder(name)
-        if is_lasting:
+        if is_lasting and opened._identity not in self._lasting:
             self.sync()
+            self._lasting.add(opened._identity)
         return opened
 
     def existing_subfolder(self, name: str) -> Folder:
@@ -185,18 +187,24 @@ class Folder:
             pass
 
     def sync(self) -> None:
-        """Make the names in this folder survive a power cut."""
+        """Make the names in this folder survive a power cut. Threads that wait share one sync."""
         try:
-            os.fsync(self.fd)
+            _sync_shared(self._identity, self.fd)
         except OSError as error:
             # Some file systems have no notion of syncing a folder; they then order it themselves.
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
 
     def entries(self) -> Iterator[os.DirEntry[str]]:
-        """Yield what stands in this folder, in no order."""
-        with os.scandir(self.fd) as found:
-            yield from found
+        """Yield what stands in this folder, in no order. Use each before asking for the next."""
+        # A copy of our own descriptor would share its place in the list with every other walk:
+        # two at a time would each see a part, or never come to an end.
+        fd = os.open(".", os.O_RDONLY | _DIRECTORY | _COMMON, dir_fd=self.fd)
+        try:
+            with os.scandir(fd) as found:
+                yield from found
+        finally:
+            os.close(fd)
 
     def _not_a_file(self, name: str, number: int | None) -> StorageDenied:
         return StorageDenied(
@@ -204,6 +212,55 @@ class Folder:
             hint="a link, pipe or device stands where a log should be; nothing was followed",
             errno=number,
         )
+
+
+class _Syncs:
+    """The syncs of one folder, one after the other: each is for all who asked before it began."""
+
+    __slots__ = ("begun", "done", "turn", "users")
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.done = 0
+        self.users = 0
+        # The same thread may come again: a signal's handler flushes what waits.
+        self.turn = RLock()
+
+
+_syncs: dict[tuple[int, int], _Syncs] = {}
+_syncs_guard = RLock()
+
+
+def _sync_shared(identity: tuple[int, int], fd: int) -> None:
+    with _syncs_guard:
+        syncs = _syncs.setdefault(identity, _Syncs())
+        syncs.users += 1
+        ticket = syncs.begun + 1  # one that runs already may have passed our names by
+    try:
+        with syncs.turn:
+            if syncs.done >= ticket:
+                return
+            with _syncs_guard:
+                syncs.begun += 1
+                mine = syncs.begun
+            os.fsync(fd)
+            syncs.done = max(syncs.done, mine)
+    finally:
+        with _syncs_guard:
+            syncs.users -= 1
+            if not syncs.users:
+                _syncs.pop(identity, None)
+
+
+def _forget_syncs() -> None:
+    """In a forked child: the threads that held these locks are not here."""
+    global _syncs_guard
+    _syncs_guard = RLock()
+    _syncs.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_syncs)
 
 
 def write_all(fd: int, data: bytes) -> None:

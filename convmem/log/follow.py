@@ -343,18 +343,22 @@ class Follower:
 
         The descriptor is -1 if it is the log that was read to its end, compressed since.
         """
-        from convmem.log.cold_read import Unpacked
+        from convmem.log.cold_read import open_cold
 
-        cold = Unpacked(folder, self._file.removesuffix(".jsonl"))
+        cold = open_cold(folder, self._file.removesuffix(".jsonl"))
         try:
             facts = cold.facts
-            if self._fd >= 0 and (facts.plain_bytes, facts.last_seq) == (
-                self._offset,
-                self.cursor.seq,
+            if (
+                facts is not None
+                and self._fd >= 0
+                and (facts.plain_bytes, facts.last_seq) == (self._offset, self.cursor.seq)
             ):
                 os.close(cold.fd)
                 return -1, cold.identity
             cold.fill()
+            if facts is None:  # no turn will follow in this file, with which it would be told
+                end = max(cold.holes, default=0)
+                self._damaged(records.Damage(end, 0, cold.holes.get(end, "")))
             return cold.fd, cold.identity
         finally:
             cold.close()

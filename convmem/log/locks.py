@@ -43,9 +43,9 @@ class SidecarLock:
 
     __slots__ = ("_fd", "_folder", "_identity", "_name", "_path", "_threads")
 
-    def __init__(self, folder: Folder, name: str) -> None:
+    def __init__(self, folder: Folder, name: str, ending: str = "lock") -> None:
         self._folder = folder
-        self._name = f"{name}.lock"
+        self._name = f"{name}.{ending}"
         self._path = f"{FOLDER}/{self._name}"
         self._threads = allocate_lock()
         self._fd = -1

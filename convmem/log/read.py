@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from convmem.log.cold_file import ColdFacts
-    from convmem.log.cold_read import Unpacked
+    from convmem.log.cold_read import Remnant, Unpacked
     from convmem.log.files import Folder
     from convmem.log.records import OnDamage, Record
     from convmem.turns import Turn
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # How long a reader watches an unfinished last line before it calls it torn.
 _WRITING_SECONDS = 0.02
+_MOST_LOOKS = 3
 
 
 class StoredTurn:
@@ -113,7 +114,7 @@ class Reader:
     __slots__ = ("_cold", "_fd", "end", "size")
 
     def __init__(self, folder: Folder, name: str) -> None:
-        self._cold: Unpacked | None = None
+        self._cold: Unpacked | Remnant | None = None
         try:
             self._fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
         except FileNotFoundError:
@@ -143,8 +144,19 @@ class Reader:
 
     @property
     def cold_facts(self) -> ColdFacts | None:
-        """What a compressed log says of itself, had without unpacking; ``None`` of a plain one."""
+        """What a compressed log says of itself, had without unpacking.
+
+        ``None`` of a plain one, and of one whose end is damaged.
+        """
         return None if self._cold is None else self._cold.facts
+
+    @property
+    def holes(self) -> dict[int, str] | None:
+        """Where a compressed log does not unpack, and what of it; ``None`` of a plain log."""
+        if self._cold is None:
+            return None
+        self._cold.fill()
+        return self._cold.holes
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -178,8 +190,9 @@ class Reader:
 
     def last_seq(self) -> int:
         """Return the highest ``seq`` that was given out, also if its turn was dropped since."""
-        if self._cold is not None:
-            return self._cold.facts.last_seq
+        facts = self.cold_facts
+        if facts is not None:
+            return facts.last_seq
         return records.last_seq(self._fd, self.end)
 
     def _unterminated(self, damaged: OnDamage) -> StoredTurn | None:
@@ -202,24 +215,27 @@ class Reader:
         return None
 
 
-def _open_cold(folder: Folder, name: str) -> tuple[int, Unpacked | None]:
+def _open_cold(folder: Folder, name: str) -> tuple[int, Unpacked | Remnant | None]:
     """Open the log where its plain file was not there a moment ago.
 
     Raises:
         FileNotFoundError: It is not there at all.
     """
-    try:
-        folder.stat(f"{name}.jsonl.zst")
-    except FileNotFoundError:
-        # It may have thawed between the two looks.
-        return folder.open_file(f"{name}.jsonl", os.O_RDONLY), None
-    from convmem.log.cold_read import Unpacked
+    for _ in range(_MOST_LOOKS):
+        try:
+            folder.stat(f"{name}.jsonl.zst")
+            from convmem.log.cold_read import open_cold
 
-    try:
-        cold = Unpacked(folder, name)
-    except FileNotFoundError:
-        return folder.open_file(f"{name}.jsonl", os.O_RDONLY), None
-    return cold.fd, cold
+            cold = open_cold(folder, name)
+            return cold.fd, cold
+        except FileNotFoundError:
+            pass
+        try:
+            # It may have thawed between the two looks.
+            return folder.open_file(f"{name}.jsonl", os.O_RDONLY), None
+        except FileNotFoundError:
+            continue  # and been compressed again
+    raise FileNotFoundError(f"{name}.jsonl")
 
 
 def turns_of(found: Iterator[Record], damaged: OnDamage) -> Iterator[StoredTurn]:

@@ -43,6 +43,9 @@ class RepairReport:
         set_aside_bytes: Bytes of all that went there.
         quarantine: The file with them, inside ``.quarantine``; ``None`` if there is none.
         bytes_before, bytes_after: The log's size.
+        is_salvaged: Whether the log lay compressed and damaged, and was first made plain of what is
+            left of it. ``bytes_before`` is then the size of that.
+        compressed: The file in ``.quarantine`` to which the damaged one went.
         left: What cannot be repaired without losing something, as ``verify`` would tell it: ids or
             ``seq`` numbers that two different turns have.
     """
@@ -60,6 +63,8 @@ class RepairReport:
     bytes_before: int = 0
     bytes_after: int = 0
     left: dict[str, int] = field(default_factory=dict)
+    is_salvaged: bool = False
+    compressed: str | None = None
 
 
 class Plan:

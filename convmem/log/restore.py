@@ -79,7 +79,9 @@ def preview(
         except FileNotFoundError:
             current = _nothing(held)
         done.take(_tried(sources, wants, current, _Nowhere(), _ignore))
-    done.has_state = _newest_state(files) is not None and not _has_state(folder, name)
+    # A state alone does not begin a conversation.
+    begins = bool(done.restored) or _is_there(folder, name)
+    done.has_state = begins and _newest_state(files) is not None and not _has_state(folder, name)
     done.left_states = _states(files) - done.has_state
     return done
 

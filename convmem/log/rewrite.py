@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from convmem.errors import ConvmemError, DurabilityUnknown, LockTimeout, storage_error
+from convmem.errors import ConvmemError, DurabilityUnknown, LockTimeout
 from convmem.log import codec, dropped, heal, locks, trash
 from convmem.log.files import (
     copy_pieces,
@@ -142,14 +142,16 @@ class Rewrite:
                 break
             self.copy([(done, end)])
             done = end
+        # Before the rename: else a power cut may leave the name on an empty file.
         sync_data(self._target)
         end, seq_now = self._locked_end()
         try:
+            needs_floor = seq_floor and seq_now == self.last_seq
             self.copy([(done, end)])
-            if seq_floor and seq_now == self.last_seq:
+            if needs_floor:
                 write_all(self._target, codec.seq_floor_line(seq_now))
-            # Before the rename: else a power cut may leave the name on an empty file.
-            os.fsync(self._target)
+            if needs_floor or end > done:
+                sync_data(self._target)
             self.bytes_after = os.fstat(self._target).st_size
             self.folder.rename(self._temporary, f"{self.log.name}.jsonl")
             self.is_replaced = True
@@ -183,29 +185,21 @@ class exclusive:  # noqa: N801 - read as a verb: with exclusive(...)
     """At most one rewrite of a log at a time; the second is told so at once."""
 
     def __init__(self, folder: Folder, name: str) -> None:
-        import filelock
-
-        folder.subfolder(locks.FOLDER, is_lasting=False).close()
         self._name = name
-        self._lock = filelock.FileLock(
-            os.path.join(folder.path, locks.FOLDER, f"{name}.lock.c"), timeout=0, mode=0o600
-        )
+        self._lock = locks.SidecarLock(folder, name, "lock.c")
 
     def __enter__(self) -> None:
-        import filelock
-
         try:
-            self._lock.acquire()
-        except filelock.Timeout:
+            self._lock.acquire(0)
+        except LockTimeout:
             raise LockTimeout(
                 f"{self._name}.jsonl is being compacted or repaired by somebody else",
                 hint="nothing to do: the other one goes on; try again when it is done",
             ) from None
-        except OSError as error:
-            raise storage_error(error, f"cannot lock {self._name}.jsonl for rewriting") from error
 
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
+        self._lock.close()
 
 
 def find_leftovers(folder: Folder) -> dict[str, list[tuple[str, str]]]:

@@ -20,6 +20,7 @@ from convmem.log.verify_report import (
     MARK,
     MOST_FINDINGS,
     NOT_A_TURN,
+    NOT_UNPACKED,
     OK,
     SEQ_DISORDER,
     TOO_LONG,
@@ -33,7 +34,7 @@ from convmem.log.verify_report import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TypeAlias
 
     # Where a line starts and ends, its bytes if it is good, else why it is not.
@@ -54,13 +55,16 @@ def verify(
     advanced: Callable[[int], None],
     *,
     is_still: bool = False,
+    holes: Mapping[int, str] | None = None,
 ) -> VerifyReport:
     """Read ``[0, size)`` of a log and say of each byte what it is, and which turns share an id.
+
+    *holes* are the places where a compressed log did not unpack, and why.
 
     What is unfinished at the end is looked at again after 20 ms, as long as it grows: a turn that
     is being written is no damage, and not counted. Unless it is known that the log *is still*.
     """
-    check = _Check(fd, found, advanced)
+    check = _Check(fd, found, advanced, holes or {})
     for _ in range(_MOST_LOOKS):
         end = lines.finished_end(fd, size, start=min(check.size, size))
         check.take_all(in_order(fd, check.size, end))
@@ -114,9 +118,14 @@ class _Check:
     """One check of one log, line by line. ``size`` is how far it has come."""
 
     def __init__(
-        self, fd: int, tell: Callable[[Finding], None], advanced: Callable[[int], None]
+        self,
+        fd: int,
+        tell: Callable[[Finding], None],
+        advanced: Callable[[int], None],
+        holes: Mapping[int, str],
     ) -> None:
         self.size = 0
+        self._holes = holes
         self._fd = fd
         self._tell = tell
         self._advanced = advanced
@@ -227,7 +236,9 @@ class _Check:
     def _take_damaged(self, offset: int, end: int, reason: str) -> None:
         length = end - offset
         turn_id = seq = None
-        if reason == codec.TOO_LONG:
+        if offset in self._holes:
+            kind, words = NOT_UNPACKED, self._holes[offset]
+        elif reason == codec.TOO_LONG:
             kind, words = TOO_LONG, reason
         else:
             data = os.pread(self._fd, length, offset)

@@ -23,10 +23,11 @@ NOT_JSON = "not_json"
 NOT_A_TURN = "not_a_turn"
 TOO_LONG = "too_long"
 HALF_BATCH = "half_batch"
+NOT_UNPACKED = "not_unpacked"
 HARMLESS = (OK, UNSEALED, MARK, BLANK)
 CLASSES = (
     *HARMLESS,
-    *(TORN, NUL, FUSED, CHECKSUM, NOT_JSON, NOT_A_TURN, TOO_LONG, HALF_BATCH),
+    *(TORN, NUL, FUSED, CHECKSUM, NOT_JSON, NOT_A_TURN, TOO_LONG, HALF_BATCH, NOT_UNPACKED),
 )
 """Every byte of a log is of one of these."""
 
@@ -57,7 +58,9 @@ class Finding:
         offset: Where it begins, in bytes from the start of the file.
         length: How many bytes it has, newline not included.
         kind: ``torn``, ``nul``, ``fused``, ``checksum``, ``not_json``, ``not_a_turn``,
-            ``too_long`` or ``half_batch``; of good lines ``duplicate_id`` or ``seq_disorder``.
+            ``too_long`` or ``half_batch``; ``not_unpacked`` stands for what is missing of a
+            compressed log, whose plain bytes these places are counted in; of good lines
+            ``duplicate_id`` or ``seq_disorder``.
         words: What is wrong, for people.
         id, seq: The turn's, where they can be read.
     """

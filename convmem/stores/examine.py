@@ -144,6 +144,8 @@ def _conversations(places: Places, overview: Overview, names: list[str]) -> Iter
     failed: list[tuple[str, ConvmemError]] = []
     damaged: list[str] = []
     torn: list[str] = []
+    broken_packs: list[str] = []
+    packed = 0
     total = uncounted = lines = 0
     kept = stats.Size()
     broken: Check | None = None
@@ -166,6 +168,10 @@ def _conversations(places: Places, overview: Overview, names: list[str]) -> Iter
         kept.bytes += quarantine.bytes
         total += len(found)
         for name, each in found.items():
+            packed += each.is_compressed
+            if each.is_compressed and each.is_torn:
+                broken_packs.append(places.id_of(folder, name) or name)
+                continue
             if each.counts is None:
                 uncounted += 1
             elif each.counts.damaged:
@@ -187,25 +193,35 @@ def _conversations(places: Places, overview: Overview, names: list[str]) -> Iter
         )
     else:
         yield Check("readable", HEALTHY, stats.counted(total, "conversation"))
-    yield _damage(damaged, torn, lines, uncounted, kept)
+    yield _damage(damaged, torn, broken_packs, lines, uncounted, packed, kept)
 
 
 def _damage(
-    damaged: list[str], torn: list[str], lines: int, uncounted: int, kept: stats.Size
+    damaged: list[str],
+    torn: list[str],
+    broken_packs: list[str],
+    lines: int,
+    uncounted: int,
+    packed: int,
+    kept: stats.Size,
 ) -> Check:
     notes = ""
+    if packed:
+        notes += f"; of {packed:,} compressed only the ends were read (convmem verify reads all)"
     if uncounted:
         notes += f"; {uncounted:,} not read whole since they changed (convmem stats does that)"
     if kept.files:
         files = stats.counted(kept.files, "file")
         notes += f"; in quarantine: {files}, {format_size(kept.bytes)}"
-    if not damaged and not torn:
+    if not damaged and not torn and not broken_packs:
         return Check("damage", HEALTHY, f"none known{notes}")
     said = []
     if damaged:
         said.append(f"{stats.counted(lines, 'damaged line')} in {_named(damaged)}")
     if torn:
         said.append(f"a torn end in {_named(torn)}")
+    if broken_packs:
+        said.append(f"a compressed file without its end in {_named(broken_packs)}")
     return Check(
         "damage",
         DEGRADED,

@@ -10,7 +10,7 @@ import os
 import stat
 import time
 
-from convmem.errors import ConvmemError, storage_error
+from convmem.errors import ConvmemError, CorruptLog, storage_error
 from convmem.log.count import Counts
 from convmem.log.count import count as count_log
 from convmem.log.look import look
@@ -39,6 +39,8 @@ _TICK_NS = 50_000_000
 _WORTH_BYTES = 512 << 10
 # What one look costs, as bytes of reading that take as long.
 _LOOK_BYTES = 8 << 10
+# A log may thaw between two looks, and be compressed again.
+_MOST_LOOKS = 3
 
 _OPEN = (
     os.O_RDONLY
@@ -93,12 +95,7 @@ def facts_of(
     for each in unread:
         name = each.name
         try:
-            if each.is_compressed:
-                found[name] = _of_compressed(folder, name)
-                cost += _LOOK_BYTES
-                observer.advanced(TASK, _LOOK_BYTES)
-                continue
-            found[name], read, is_lasting = _read(folder, name, index, each.count, observer)
+            found[name], read, is_lasting = _look_at(folder, each, index, observer)
             cost += read
             if not is_lasting:
                 passing.add(name)
@@ -162,7 +159,8 @@ def _states(
     """
     if names is not None:
         for name in names:
-            for ending in (PLAIN, COMPRESSED):
+            # Once more for what thaws between the two looks.
+            for ending in (PLAIN, COMPRESSED, PLAIN):
                 try:
                     state = folder.stat(name + ending)
                 except FileNotFoundError:
@@ -195,6 +193,27 @@ def _states(
                 yield name, True, entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
+
+
+def _look_at(
+    folder: Folder, each: _Unread, index: Index, observer: Observer
+) -> tuple[Facts, int, bool]:
+    """Return the facts of a log, plain or compressed, what that cost, and whether they last.
+
+    Raises:
+        FileNotFoundError: It was removed since.
+    """
+    for _ in range(_MOST_LOOKS):
+        try:
+            if not each.is_compressed:
+                return _read(folder, each.name, index, each.count, observer)
+            facts = _of_compressed(folder, each.name, index)
+        except FileNotFoundError:
+            each.is_compressed = not each.is_compressed  # thawed since, or compressed
+        else:
+            observer.advanced(TASK, _LOOK_BYTES)
+            return facts, _LOOK_BYTES, True
+    raise FileNotFoundError(each.name)
 
 
 def _read(
@@ -232,13 +251,23 @@ def _read(
     return facts, cost, is_lasting
 
 
-def _of_compressed(folder: Folder, name: str) -> Facts:
-    """Return the facts that were written into the compressed file; nothing is unpacked."""
+def _of_compressed(folder: Folder, name: str, index: Index) -> Facts:
+    """Return the facts that were written into the compressed file; nothing is unpacked.
+
+    Where they are damaged, what else is known of it.
+    """
     from convmem.log.cold_file import ColdFile
 
-    with ColdFile(folder, name + COMPRESSED) as cold:
-        state = os.fstat(cold.fd)
-        known = cold.facts
+    try:
+        with ColdFile(folder, name + COMPRESSED) as cold:
+            state = os.fstat(cold.fd)
+            known = cold.facts
+    except CorruptLog:
+        state = folder.stat(name + COMPRESSED)
+        facts = Facts(stamp_of(state), state.st_size, is_compressed=True)
+        facts.is_torn = True
+        facts.last_seq = index.last_seq(name)
+        return facts
     facts = Facts(stamp_of(state), state.st_size, is_compressed=True)
     facts.first_ts, facts.last_ts = known.first_ts, known.last_ts
     facts.last_seq, facts.title = known.last_seq, known.title

@@ -31,8 +31,8 @@ FILE = "facts.jsonl"
 
 _HEADER = b'{"convmem_facts":1,"crc":"%08x"}'
 
-# Where an entry has what was counted, and of which state: it may be an earlier one.
 _LAST_SEQ = 4
+# Where an entry has what was counted, and of which state: it may be an earlier one.
 _COUNTED = 7
 _COUNTS = 8
 # What a process that died left behind in the index's folder is removed after so long.

@@ -203,7 +203,11 @@ def _add(found: Stats, continuation_id: str, facts: Facts) -> None:
     (found.packed if facts.is_compressed else found.plain).add(facts.bytes)
     found.compressed += facts.is_compressed
     counts = facts.counts
-    assert counts is not None, "asked for with count=True"
+    if counts is None:  # a compressed one whose end, with the counts in it, is damaged
+        found.damaged += 1
+        found.damaged_bytes += facts.bytes
+        found.damaged_ids.append(continuation_id)
+        return
     found.turns += counts.turns
     found.unsealed += counts.unsealed
     found.damaged += counts.damaged

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from convmem import ids
 from convmem.log import compact, rewrite, survey
 from convmem.stores.noted import Noted
@@ -187,7 +189,10 @@ class DirectoryUpkeep:
         from convmem.log import verify
 
         with self._places.reader(namespace, continuation_id) as reader:
-            return verify.verify(reader.fd, reader.size, found, advanced)
+            holes = reader.holes
+            return verify.verify(
+                reader.fd, reader.size, found, advanced, is_still=holes is not None, holes=holes
+            )
 
     def repair(
         self,
@@ -202,11 +207,17 @@ class DirectoryUpkeep:
         from convmem.log import repair
 
         with self._places.reader(namespace, continuation_id) as reader:
-            if dry_run:
-                return repair.preview(reader.fd, reader.size, advanced)
-            looked = repair.look(reader.fd, reader.size, advanced)
-            if not looked.changes:
-                return looked.report
+            is_salvaged = bool(reader.holes)
+            if not is_salvaged:
+                if dry_run:
+                    return repair.preview(reader.fd, reader.size, advanced)
+                looked = repair.look(reader.fd, reader.size, advanced)
+                if not looked.changes:
+                    return looked.report
+        if is_salvaged:
+            return self._salvage_and_repair(
+                namespace, continuation_id, now=now, dry_run=dry_run, advanced=advanced
+            )
         noted = Noted(self._places.folder(namespace, create=False), now, namespace)
 
         def going(report: RepairReport) -> None:
@@ -235,6 +246,40 @@ class DirectoryUpkeep:
                 )
         except FileNotFoundError:
             raise self._places.not_found(namespace, continuation_id) from None
+
+    def _salvage_and_repair(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        now: datetime,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+    ) -> RepairReport:
+        """Make a damaged compressed log plain, as the next append would, and then repair it."""
+        from convmem.log import cold_compress, repair
+        from convmem.log.cold_read import Remnant
+
+        log = self._log_of(namespace, continuation_id)
+        if dry_run:
+            left = Remnant(log.folder, log.name, known_last_seq=log.known_last_seq())
+            try:
+                report = repair.preview(left.fd, os.fstat(left.fd).st_size, advanced)
+            finally:
+                os.close(left.fd)
+            report.is_changed = report.is_salvaged = True
+            return report
+        made = cold_compress.uncompress(
+            log,
+            even_damaged=True,
+            dry_run=False,
+            timeout_seconds=self._lock_timeout_seconds,
+            healed=lambda kept: self._observer.healed(continuation_id, kept),
+        )
+        report = self.repair(namespace, continuation_id, now=now, dry_run=False, advanced=advanced)
+        report.is_changed = report.is_salvaged = True
+        report.compressed = made.quarantine
+        return report
 
     def _log_of(self, namespace: str, continuation_id: str) -> Log:
         """Return the writing side of a log that is there, plain or compressed."""

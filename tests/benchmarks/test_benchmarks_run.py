@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-NAMES = ("cold_start", "append", "contention", "big_conversation", "listing")
+NAMES = ("cold_start", "append", "contention", "big_conversation", "listing", "compact_all")
 
 
 @pytest.mark.parametrize("name", NAMES)

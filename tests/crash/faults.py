@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from ledger import (
@@ -69,9 +70,25 @@ class Compact:
 
     keep_last: int
     discard: bool = False
+    summary: str | None = None
 
 
-Step = Record | Batch | Compact
+@dataclass(frozen=True)
+class Delete:
+    """The whole conversation goes to the trash."""
+
+
+@dataclass(frozen=True)
+class Restore:
+    """All that is in the trash comes back."""
+
+
+@dataclass(frozen=True)
+class Purge:
+    """What another conversation, ``other``, left in the trash goes for good."""
+
+
+Step = Record | Batch | Compact | Delete | Restore | Purge
 
 
 @dataclass
@@ -83,6 +100,12 @@ class Scenario:
     turns: int = 0  # how many turns are there before; the last three are a batch
     damage: Callable[[str], None] | None = None  # done to the file then
     gone: tuple[str, ...] = ()  # the turns that this damage hit
+    before: tuple[Step, ...] = ()  # what else was done before, without a fault
+
+    @property
+    def restores(self) -> bool:
+        """Whether all that was answered has to be in the log again once somebody restores."""
+        return any(isinstance(step, Delete | Restore) for step in (*self.before, *self.steps))
 
     @property
     def keeps(self) -> int | None:
@@ -105,6 +128,10 @@ class Scenario:
         for step in self.steps:
             if isinstance(step, Batch):
                 ledger.batches.append(list(step.ids))
+        if self.before:
+            with _open(root) as archive:
+                for step in self.before:
+                    _tell(archive, step, ledger.answer)
         if self.damage is not None:
             self.damage(os.path.join(root, NAMESPACE, f"{NAME}.jsonl"))
         for turn_id in self.gone:
@@ -192,6 +219,31 @@ SCENARIOS = (
         gone=("t1",),
     ),
     Scenario("compaction that drops everything", (Compact(0), Record("new", "n0")), turns=6),
+    Scenario("compaction that sums up", (Compact(2, summary="they talked"),), turns=8),
+    Scenario(
+        "compaction that sums up once more",
+        (Compact(1, summary="and talked"), Record("new", "n0")),
+        turns=8,
+        before=(Compact(4, summary="they talked"),),
+    ),
+    Scenario("delete", (Delete(), Record("new", "n0")), turns=6),
+    Scenario("delete a damaged log", (Delete(),), turns=6, damage=_torn),
+    Scenario(
+        "restore what a compaction took",
+        (Restore(), Record("new", "n0")),
+        turns=8,
+        before=(Compact(2), Compact(1)),
+    ),
+    Scenario(
+        "restore a deleted log", (Restore(), Record("new", "n0")), turns=6, before=(Delete(),)
+    ),
+    Scenario(
+        "restore into a log begun anew",
+        (Restore(),),
+        turns=6,
+        before=(Compact(2, summary="they talked"), Delete(), Record("anew", "a0")),
+    ),
+    Scenario("purge", (Delete(), Purge(), Record("new", "n0")), turns=6),
 )
 
 
@@ -493,7 +545,24 @@ def _tell(archive: Archive, step: Step, tell: Callable) -> None:
     """Do one step and tell its answers."""
     chat = archive.conversation(NAME)
     if isinstance(step, Compact):
-        chat.compact(RetentionPolicy(keep_last=step.keep_last), discard=step.discard)
+        words = step.summary
+        chat.compact(
+            RetentionPolicy(keep_last=step.keep_last),
+            discard=step.discard,
+            summarize=None if words is None else lambda turns: words,
+        )
+        return
+    if isinstance(step, Delete):
+        chat.delete()
+        return
+    if isinstance(step, Restore):
+        chat.restore()
+        return
+    if isinstance(step, Purge):
+        other = archive.conversation("other")
+        other.record("user", "to be purged")
+        other.delete()
+        archive.purge_trash(timedelta(0), only={"other"})
         return
     if isinstance(step, Record):
         turns = [chat.record("user", step.content, id=step.id)]
@@ -514,6 +583,8 @@ def judge(root: str, scenario: Scenario, ledger: Ledger) -> Findings:
     left = read_files(root)
     findings.extend(_half_compaction(scenario, ledger, left.raw))
 
+    if scenario.restores:
+        findings.extend(_restored(root, ledger))
     with _open(root) as archive:
         again: list[Step] = [step for step in scenario.steps if _can_be_retried(step)]
         in_batches = {turn_id for batch in ledger.batches for turn_id in batch}
@@ -554,6 +625,26 @@ def judge(root: str, scenario: Scenario, ledger: Ledger) -> Findings:
         archive.conversation(NAME).compact(RetentionPolicy(keep_last=1_000_000))
     for path in leftovers(root):
         findings.add(OTHER, f"never cleared away: {os.path.basename(path)}")
+    return findings
+
+
+def _restored(root: str, ledger: Ledger) -> Findings:
+    """Restore, and say what is then not in the log."""
+    findings = Findings()
+    with _open(root) as archive:
+        chat = archive.conversation(NAME)
+        try:
+            done = chat.restore()
+            if done.conflicts:
+                findings.add(DOUBLED, f"{done.conflicts} turns do not come back")
+        except ConversationNotFound:
+            pass  # nothing is in the trash
+        except (ConvmemError, OSError) as error:
+            findings.add(OTHER, f"cannot be restored: {error!r}")
+        there = {turn.id for turn in chat.turns()} if chat.exists() else set()
+    lost = [turn_id for turn_id in ledger.answers if turn_id not in there]
+    if lost:
+        findings.add(LOST, f"{lost} did not come back")
     return findings
 
 

@@ -96,7 +96,7 @@ def read_files(root: str, trash_read: TrashRead | None = None) -> Files:
     if finished or files.raw.startswith(b"\n"):
         files.log = [_line(data) for data in finished.split(b"\n")]
     for path in _inside(folder, ".trash"):
-        if not os.path.basename(path).startswith(f"{NAME}."):
+        if not os.path.basename(path).startswith(f"{NAME}.") or path.endswith(".state"):
             continue
         lines = None if trash_read is None else trash_read.get(path)
         if lines is None:
@@ -221,7 +221,11 @@ def _own(findings: Findings, owners: dict[int, str], seq: int, turn_id: str) -> 
 
 def triples(lines: Iterable[Line]) -> list[tuple[str, int, object]]:
     """Return what ``Ledger.check`` takes, of the turns among *lines*."""
-    return [(line.id, line.seq, line.content) for line in lines if line.is_turn]
+    return [
+        (line.id, line.seq, line.content)
+        for line in lines
+        if line.is_turn and line.seq is not None  # a summary has none
+    ]
 
 
 def look(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import filelock
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from convmem import Archive, RetentionPolicy
-from convmem.log import blocks, codec, survey
+from convmem import Archive, RetentionPolicy, maintenance
+from convmem.cli import compact_jobs
+from convmem.log import blocks, codec, dropped, files, survey
+from convmem.log.files import Folder
 from convmem.turns import draft
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -259,3 +266,185 @@ def test_a_log_as_we_write_it_never_takes_the_slow_way(root, log, monkeypatch, b
         found = list(blocks.good_blocks(file.fileno(), size))
     assert found[-1].end == size
     assert sum(len(block.batches) for block in found) == 20
+
+
+@given(logs())
+@settings(max_examples=200, suppress_health_check=list(HealthCheck), deadline=None)
+def test_what_is_remembered_of_a_dropped_turn_is_the_same_by_the_short_way(data):
+    """A retry finds the turn by these bytes."""
+    found = 0
+    with tempfile.TemporaryDirectory() as place:
+        folder = Folder.open(place)
+        for line in filter(codec.is_sealed, data.splitlines()):
+            part = codec.remembered_part(line)
+            head = codec.head_of(line)
+            if part is None or head is None:
+                continue
+            found += 1
+            turn_id, says = codec.text_of(head[0]), codec.substance_crc(line)
+            turn = dropped.DroppedTurn(turn_id, head[1], head[2], says or 0, is_parsed=False)
+            dropped.remember(folder, "short", [part], 1.0, 2.0)
+            dropped.remember(folder, "long", [turn], 1.0, 2.0)
+            written = [Path(place, ".dropped", f"{each}.jsonl") for each in ("short", "long")]
+            assert written[0].read_bytes() == written[1].read_bytes()
+            for each in written:
+                each.unlink()
+    event("turns" if found else "no turns")
+
+
+# --- syncs that are shared ------------------------------------------------------------------------
+
+
+def test_threads_that_wait_for_the_sync_of_a_folder_share_the_next(tmp_path, monkeypatch):
+    """A hundred conversations that are put in place together need two syncs, not a hundred."""
+    began, may_end, count = threading.Event(), threading.Event(), []
+
+    def slow(fd):
+        count.append(fd)
+        began.set()
+        may_end.wait(10)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    folders = [Folder.open(str(tmp_path)) for _ in range(8)]
+    first = threading.Thread(target=folders[0].sync)
+    first.start()
+    assert began.wait(10)
+    others = [threading.Thread(target=folder.sync) for folder in folders]
+    for thread in others:
+        thread.start()
+    while files._syncs[folders[0]._identity].users < 9:
+        time.sleep(0.001)
+    may_end.set()
+    for thread in [first, *others]:
+        thread.join()
+    # Not one: who asks while a sync runs may have made a name that it has passed by.
+    assert len(count) == 2
+    assert files._syncs == {}
+
+
+def test_a_thread_that_is_interrupted_while_it_syncs_a_folder_may_sync_it_again(
+    tmp_path, monkeypatch
+):
+    """The handler of SIGTERM flushes: it must not wait for the thread that it interrupts."""
+    folder, depth = Folder.open(str(tmp_path)), []
+
+    def interrupted(fd):
+        depth.append(fd)
+        if len(depth) == 1:
+            folder.sync()
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    thread = threading.Thread(target=folder.sync, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(depth) == 2
+    assert files._syncs == {}
+
+
+def test_a_shared_sync_that_fails_is_success_for_nobody(tmp_path, monkeypatch):
+    """Each who relied on it must hear that the disk refused."""
+    began, may_end, failed = threading.Event(), threading.Event(), []
+
+    def slow(fd):
+        began.set()
+        may_end.wait(10)
+        raise OSError(errno.EIO, "no")
+
+    def sync():
+        try:
+            Folder.open(str(tmp_path)).sync()
+        except OSError as error:
+            failed.append(error.errno)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    threads = [threading.Thread(target=sync) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    assert began.wait(10)
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert failed == [errno.EIO] * 5
+
+
+def test_a_new_subfolder_is_synced_and_one_that_is_known_is_not(tmp_path, monkeypatch):
+    """Its name must survive a power cut before anything in it is relied on; once is enough."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    folder = Folder.open(str(tmp_path))
+    for expected in (1, 1):
+        folder.subfolder(".trash").close()
+        assert synced == [folder.fd] * expected
+    os.rename(tmp_path / ".trash", tmp_path / "away")
+    folder.subfolder(".trash").close()
+    assert synced == [folder.fd] * 2
+    # Another process does not know who made it, and whether that was synced.
+    Folder.open(str(tmp_path)).subfolder(".trash").close()
+    assert len(synced) == 3
+
+
+def test_a_conversation_can_be_compacted_while_all_are_listed(root):
+    """Two walks through a folder shared their place in it: this loop had no end."""
+    for at in range(40):
+        fill(root, f"c{at}", turns=3)
+    seen = []
+    with Archive.open(root, durability="none") as archive:
+        for chat in archive.conversations():
+            seen.append(chat.continuation_id)
+            assert len(list(archive.conversations())) == 40
+            chat.compact(RetentionPolicy(keep_last=2))
+            assert len(seen) <= 80  # what is replaced meanwhile may be met again
+    assert len(set(seen)) == 40
+
+
+# --- many side by side ----------------------------------------------------------------------------
+
+
+def test_conversations_done_side_by_side_come_out_as_one_by_one(root, cli, log, monkeypatch):
+    """In order, each for itself: one that is busy or damaged is told, and stops nobody."""
+    for at in range(40):
+        fill(root, f"c{at:02}", turns=at % 7 + 1)
+    log("c11").write_bytes(log("c11").read_bytes().replace(b"turn 1", b"turn X"))
+    log("c12").write_bytes(b"")
+    other = f"{root}-other"
+    shutil.copytree(root, other)
+    lock = filelock.FileLock(Path(root, "default", ".locks", "c13.lock.c"), timeout=0)
+    with lock:
+        cli("compact", "--all", "--keep-last", "2", "--jobs", "1", "--json", code=7)
+    told = cli("compact", "--all", "--keep-last", "2", "--jobs", "1", "--json")
+    assert [each["continuation_id"] for each in told.objects] == [f"c{at:02}" for at in range(40)]
+    assert {
+        each["continuation_id"]: each["dropped"] for each in told.objects if each["dropped"]
+    } == {"c13": 5}
+    with Archive.open(other) as archive:
+        for chat in archive.conversations():
+            chat.compact(RetentionPolicy(keep_last=2))
+    for path in sorted(Path(other, "default").glob("*.jsonl")):
+        assert path.read_bytes() == log(path.stem).read_bytes()
+    for path, mine in ((Path(each, "default", ".trash") for each in (other, root)),):
+        names = [
+            sorted(file.name.split(".")[0] for file in part.iterdir()) for part in (path, mine)
+        ]
+        assert names[0] == names[1]
+    assert not list(Path(root).rglob("*.tmp"))
+
+
+def test_large_conversations_are_not_done_side_by_side(root, cli, monkeypatch):
+    """Memory follows the largest, not the sum of the sixteen largest."""
+    for name in ("a", "b", "c", "d"):
+        fill(root, name, turns=3)
+    at_work, most = [], []
+    monkeypatch.setattr(compact_jobs, "_SMALL_BYTES", 1)
+
+    def done(job, archive, work):
+        at_work.append(work)
+        most.append(len(at_work))
+        yield work
+        at_work.remove(work)
+
+    monkeypatch.setattr(compact_jobs, "_do", done)
+    works = [maintenance.Work("default", name, RetentionPolicy(keep_last=1)) for name in "abcd"]
+    with Archive.open(root) as archive:
+        assert list(compact_jobs._side_by_side(None, archive, works)) == works
+    assert most == [1, 1, 1, 1]

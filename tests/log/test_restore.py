@@ -324,7 +324,8 @@ class Restoring(RuleBasedStateMachine):
         chosen = [
             each for each in self.states if removed_since is None or each[0] >= removed_since
         ]
-        assert done.has_state == bool(chosen and not self.state)
+        # A state alone does not begin a conversation.
+        assert done.has_state == bool(chosen and not self.state and self.chat.exists())
         if done.has_state:
             self.state = chosen[-1][1]
             self.states.remove(chosen[-1])

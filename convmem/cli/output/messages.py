@@ -54,9 +54,15 @@ class Healing(Observer):
 
     def healed(self, continuation_id: str, quarantined: str) -> None:
         """Say where the bytes went."""
+        what = "a torn tail was set aside in"
+        if quarantined.endswith(".zst"):
+            what = (
+                "it did not unpack whole; what is left of it is plain again, and the compressed"
+                " file is in"
+            )
         self._messages.warn(
             "healed",
-            f"{continuation_id}: a torn tail was set aside in .quarantine/{quarantined}",
+            f"{continuation_id}: {what} .quarantine/{quarantined}",
             continuation_id=continuation_id,
             quarantine=quarantined,
         )
