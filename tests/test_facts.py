@@ -5,6 +5,7 @@ Every answer is compared with one that knows nothing of an index.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -504,14 +505,20 @@ def test_a_look_at_a_large_log_reads_a_few_blocks(archive, folder, log, monkeypa
     assert sum(read) <= 8 * 4096
 
 
-def test_what_cannot_be_read_is_told_and_the_others_are_returned(archive, folder, log):
+def test_what_cannot_be_read_is_told_and_the_others_are_returned(archive, monkeypatch):
     """A27, O7: an error is an error; it is neither an empty list nor the end of it."""
-    log("b").unlink()
-    (log("b").parent / "b.jsonl.zst").write_bytes(b"nothing that we have written")
+    real = facts_module._read
+
+    def failing(folder, name, *rest):
+        if name == "b":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(folder, name, *rest)
+
+    monkeypatch.setattr(facts_module, "_read", failing)
     told = []
     rows = archive.overview(failed=lambda name, error: told.append((name, error.kind)))
     assert {row.continuation_id for row in rows} == {"a", "c"}
-    assert told == [("b", "damaged")]
+    assert told == [("b", "io")]
     with pytest.raises(ConvmemError):
         archive.overview()
 

@@ -146,10 +146,15 @@ class Log:
         finally:
             self._lock.release()
 
-    def adopt(self, inner: Folder, file_name: str, timeout_seconds: float) -> bool:
-        """Make a file of the folder *inner* the log, durably; ``False`` where there is one."""
+    def adopt(self, inner: Folder, file_name: str, last_seq: int, timeout_seconds: float) -> bool:
+        """Make a file of the folder *inner* the log, durably. Its last ``seq`` is *last_seq*.
+
+        ``False`` where there is a log, or where one that was deleted later went on from there.
+        """
         self._acquire(timeout_seconds)
         try:
+            if deleted.last_seq(self.folder, self.name) > last_seq:
+                return False
             for name in (self._file, f"{self._file}.zst"):
                 try:
                     self.folder.stat(name)

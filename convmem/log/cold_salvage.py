@@ -12,7 +12,7 @@ import os
 
 from convmem import jsontext
 from convmem.errors import CorruptLog, StorageFull
-from convmem.log import codec, heal, lines
+from convmem.log import codec, cold_batches, heal, lines
 from convmem.log.cold_file import ENDING, FACTS_MAGIC, TABLE_MAGIC, ColdFile, zstd_library
 from convmem.log.files import sync_data, temporary_name, write_all, write_aside
 
@@ -92,7 +92,9 @@ def unpack(
     except CorruptLog:
         pass  # its end is damaged: the frames alone tell
     run.unpack_all(marks_end=marks_end)
-    return run.holes
+    if not run.holes:
+        return {}
+    return cold_batches.stand_alone(target, run.holes)
 
 
 class _Salvage:
@@ -144,8 +146,9 @@ class _Salvage:
         unpacked = os.lseek(self._target, 0, os.SEEK_CUR)
         if not frames and not unpacked and self._gap is None:
             self._gap = 0
-        if self._plain_bytes not in (None, unpacked) and not self.holes and self._gap is None:
-            self._gap = at
+        if self._plain_bytes is not None and not self.holes:
+            # Nothing is missing if all is there that convmem noted; else nobody knows where.
+            self._gap = None if unpacked == self._plain_bytes else self._gap or at
         self._finish(marks_end)
 
     def _finish(self, marks_end: bool) -> None:

@@ -11,7 +11,7 @@ import os
 import time
 from _thread import allocate_lock
 
-from convmem.errors import LockTimeout, storage_error
+from convmem.errors import LockTimeout, StorageDenied, storage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,6 +183,50 @@ def is_held(folder: Folder, file_name: str) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def remove_unneeded(folder: Folder, is_needed: Callable[[str], bool]) -> None:
+    """Remove the lock files of logs that are not there any more.
+
+    Each is held while it is asked for the last time whether it *is needed* (its log's name is
+    given), and while it goes: whoever waits for it finds that it is gone, and makes a new one.
+    """
+    if fcntl is None:  # pragma: no cover - Windows
+        return
+    try:
+        inner = folder.existing_subfolder(FOLDER)
+    except FileNotFoundError:
+        return
+    try:
+        for entry in list(inner.entries()):
+            name = entry.name.partition("+")[0] if "+" in entry.name else entry.name
+            for ending in (".lock.c", ".lock"):
+                name = name.removesuffix(ending)
+            if not is_needed(name):
+                _remove_if_free(inner, entry.name, name, is_needed)
+    finally:
+        inner.close()
+
+
+def _remove_if_free(
+    inner: Folder, file_name: str, name: str, is_needed: Callable[[str], bool]
+) -> None:
+    try:
+        fd = inner.open_file(file_name, os.O_RDWR)
+    except (FileNotFoundError, StorageDenied):
+        return  # gone already, or nothing of ours
+    try:
+        if not _try_lock(fd):
+            return
+        try:
+            if not is_needed(name) and os.fstat(fd).st_ino == inner.stat(file_name).st_ino:
+                inner.remove(file_name)
+        finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)  # type: ignore[union-attr]
+    except FileNotFoundError:
+        return
+    finally:
+        os.close(fd)
 
 
 def _try_lock(fd: int) -> bool:

@@ -171,6 +171,7 @@ class Reader:
         last = self._unterminated(damaged)
         if last is not None:
             yield last
+        damaged = self._named(damaged)
         if self._cold is None:
             found = records.backward(self._fd, self.end, damaged)
         else:
@@ -183,6 +184,7 @@ class Reader:
         """Yield the turns behind *after_seq* (found by bisection), or from the byte *start* on."""
         if start is None:
             start = records.offset_after(self.fd, self.end, after_seq)
+        damaged = self._named(damaged)
         yield from turns_of(records.forward(self.fd, start, self.end, damaged), damaged)
         last = self._unterminated(damaged)
         if last is not None:
@@ -194,6 +196,18 @@ class Reader:
         if facts is not None:
             return facts.last_seq
         return records.last_seq(self._fd, self.end)
+
+    def _named(self, damaged: OnDamage) -> OnDamage:
+        """Return what is told of the damage, with the words for what did not unpack."""
+        cold = self._cold
+        if cold is None:
+            return damaged
+
+        def tell(damage: records.Damage) -> None:
+            reason = cold.holes.get(damage.offset, damage.reason)
+            damaged(records.Damage(damage.offset, damage.length, reason))
+
+        return tell
 
     def _unterminated(self, damaged: OnDamage) -> StoredTurn | None:
         """Return a turn that was written by hand as the last line, without a newline.

@@ -10,7 +10,7 @@ import os
 from contextlib import ExitStack
 
 from convmem.errors import storage_error
-from convmem.log import state, trash
+from convmem.log import records, state, trash
 from convmem.log.files import copy_pieces, temporary_name
 from convmem.log.merging import Merge, Source
 from convmem.log.read import Reader
@@ -188,7 +188,9 @@ def _put_away(
     """Leave in the trash what did not come back, and nothing else."""
     inner = log.folder.existing_subfolder(trash.FOLDER)
     held.callback(inner.close)
-    for source, turns, damage in zip(sources, merge.kept, merge.kept_damage, strict=False):
+    left = zip(sources, merge.kept, merge.kept_damage, strict=False)
+    # The newest first: a summary names a file that is older than the one which the summary is in.
+    for source, turns, damage in reversed(list(left)):
         _shrink(inner, log.name, source, turns, damage)
     newest = _newest_state(files)
     if newest is not None:
@@ -201,7 +203,8 @@ def _moved_back(log: Log, source: Source, timeout_seconds: float) -> bool:
     """Put a log of the trash in the place where none is; say whether there still was none."""
     inner = log.folder.existing_subfolder(trash.FOLDER)
     try:
-        return log.adopt(inner, source.name, timeout_seconds)
+        last_seq = records.last_seq(source.fd, source.end)
+        return log.adopt(inner, source.name, last_seq, timeout_seconds)
     finally:
         inner.close()
 
@@ -269,7 +272,7 @@ def _shrink(
     """
     if source.size > source.end:
         damage.append((source.end, source.size))  # a torn line at its end
-    if sum(end - start for start, end in (*turns, *damage)) == source.size:
+    if source.size and sum(end - start for start, end in (*turns, *damage)) == source.size:
         return
     if not source.is_log:
         turns, damage = sorted(turns + damage), []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from convmem.errors import ConvmemError, DurabilityUnknown, LockTimeout
-from convmem.log import codec, dropped, heal, locks, trash
+from convmem.log import codec, deleted, dropped, heal, locks, trash
 from convmem.log.files import (
     copy_pieces,
     owner_of_temporary,
@@ -208,7 +208,7 @@ def find_leftovers(folder: Folder) -> dict[str, list[tuple[str, str]]]:
     Some may belong to work that goes on: remove them only while holding the locks of that log.
     """
     found: dict[str, list[tuple[str, str]]] = {}
-    for inner_name in ("", trash.FOLDER, dropped.FOLDER, heal.QUARANTINE):
+    for inner_name in ("", trash.FOLDER, dropped.FOLDER, deleted.FOLDER, heal.QUARANTINE):
         try:
             inner = folder if not inner_name else folder.existing_subfolder(inner_name)
         except FileNotFoundError:

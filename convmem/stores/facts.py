@@ -169,7 +169,7 @@ def _states(
                     yield name, ending == COMPRESSED, state
                     break
         return
-    compressed: dict[str, os.DirEntry[str]] = {}
+    compressed: list[str] = []
     plain: set[str] = set()
     for entry in folder.entries():
         file = entry.name
@@ -184,15 +184,10 @@ def _states(
                 and file[0] != "."
                 and entry.is_file(follow_symlinks=False)
             ):
-                compressed[file[: -len(COMPRESSED)]] = entry
+                compressed.append(file[: -len(COMPRESSED)])
         except FileNotFoundError:
             continue  # removed while we looked
-    for name, entry in compressed.items():
-        if name not in plain:
-            try:
-                yield name, True, entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
+    yield from _states(folder, (name for name in compressed if name not in plain))
 
 
 def _look_at(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from convmem import ids
-from convmem.errors import StorageFull
-from convmem.log import codec, deleted, dropped, removal, restore, trash
+from convmem.errors import StorageFull, storage_error
+from convmem.log import codec, deleted, dropped, locks, removal, restore, state, trash
 from convmem.stores.noted import Noted
 
 TYPE_CHECKING = False
@@ -160,11 +160,17 @@ class DirectoryTrash:
                 self._purge_one(folder, each, noted)
             gone.append(each)
         if gone and not dry_run:
-            self._forget_what_cannot_come_back(folder, namespace)
+            self._forget_what_cannot_come_back(folder, namespace, now)
         return gone
 
     def _purge_one(self, folder: Folder, file: TrashFile, noted: Noted) -> None:
         name = file.continuation_id or file.name
+        try:
+            self._purge_noted(folder, file, name, noted)
+        except OSError as error:
+            raise storage_error(error, f"cannot purge {file.file_name}") from error
+
+    def _purge_noted(self, folder: Folder, file: TrashFile, name: str, noted: Noted) -> None:
         with noted:
             try:
                 noted.note("purge", name, bytes=file.bytes, trash=file.file_name)
@@ -175,16 +181,38 @@ class DirectoryTrash:
                 return
             trash.remove(folder, file.file_name)
 
-    def _forget_what_cannot_come_back(self, folder: Folder, namespace: str) -> None:
+    def _forget_what_cannot_come_back(self, folder: Folder, namespace: str, now: datetime) -> None:
         """Of a conversation that is gone from the log and the trash, nothing has to be known."""
         left = {each.name for each in trash.files(folder)}
         for name in deleted.names(folder):
             if name not in left:
                 deleted.forget(folder, name)
         left.update(name for name, _ in self._places.names(namespace))
+        # As what is remembered was: by the clock on the wall, also where age is measured otherwise.
+        clock = max(now.timestamp(), time.time())
         for name in dropped.names(folder):
             if name not in left:
-                dropped.forget_if_past(folder, name, time.time())
+                dropped.forget_if_past(folder, name, clock)
+
+        def is_needed(name: str) -> bool:
+            return name in left or any(
+                _is_there(folder, file)
+                for file in (
+                    f"{name}.jsonl",
+                    f"{name}.jsonl.zst",
+                    f"{state.FOLDER}/{state.file_name(name)}",
+                )
+            )
+
+        locks.remove_unneeded(folder, is_needed)
+
+
+def _is_there(folder: Folder, file_name: str) -> bool:
+    try:
+        folder.stat(file_name)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 class _Since:

@@ -126,23 +126,100 @@ def test_each_failure_is_named_and_the_others_are_done(chats, cli, root):
     cold.write_bytes(cold.read_bytes()[:-5])
     answer = cli("compress", "--undo", "oslo", code=5)
     assert str(cold) in answer.err and "--undo --damaged" in answer.err
-    for words in (("tail", "oslo"), ("record", "oslo", "x")):
-        assert "is damaged" in cli(*words, code=5).err
     assert cli("tail", "rome", "-n", "1").code == 0
     assert cold.exists()
 
 
+def test_a_damaged_one_stops_no_verb_and_is_told_of_by_each(chats, cli, root):
+    """What is left can be read, listed, recorded to; and what to do is said with the real id."""
+    cli("compress", "oslo")
+    cold = Path(root, "default", "oslo.jsonl.zst")
+    bad = cold.read_bytes()[:-5]
+    cold.write_bytes(bad)
+    assert "1 damaged line skipped" in cli("tail", "oslo", "-n", "1").err
+    assert "1 damaged line skipped" in cli("show", "oslo").err
+    row = {each["continuation_id"]: each for each in cli("list", "--json").objects}["oslo"]
+    assert (row["bytes"], row["compressed"]) == (len(bad), True)
+    assert "oslo" in cli("list", "--long").text
+    assert cli("stats").text.count("in oslo") == 1
+    assert "without its end in oslo" in cli("health", code=1).text
+    for words in (("oslo",), ("--all",)):
+        answer = cli("verify", *words, code=5)
+        assert "compressed file" in answer.text and "NUL" not in answer.text
+        assert answer.err.endswith("with: convmem compress --undo --damaged oslo\n")
+        assert "convmem repair" not in answer.err
+    tried = cli("repair", "oslo", "--dry-run").text
+    assert "would be repaired: made plain of what still unpacks" in tried
+    assert cold.read_bytes() == bad
+    answer = cli("record", "oslo", "still there?")
+    (kept,) = Path(root, "default", ".quarantine").iterdir()
+    assert kept.read_bytes() == bad
+    assert "oslo: it did not unpack whole; what is left of it is plain again" in answer.err
+    assert answer.err.endswith(f".quarantine/{kept.name}\n")
+    assert cli("verify", "oslo").text.startswith("oslo: 61 turns")
+    assert cli("tail", "oslo", "-n", "1", "--json").objects[0]["seq"] == 61
+
+
+def test_repair_of_a_damaged_one_says_where_the_compressed_file_is(chats, cli, root):
+    """It may be all that a specialist has to work with."""
+    cli("compress", "oslo")
+    cold = Path(root, "default", "oslo.jsonl.zst")
+    bad = cold.read_bytes()[:2000]
+    cold.write_bytes(bad)
+    (tried,) = cli("repair", "oslo", "--dry-run", "--json").objects
+    assert cold.read_bytes() == bad and files(root).count("oslo.jsonl.zst")
+    (done,) = cli("repair", "oslo", "--json").objects
+    assert Path(root, "default", ".quarantine", done["compressed"]).read_bytes() == bad
+    for each in (tried, done):
+        assert each["salvaged"] and each["changed"]
+        del each["compressed"], each["quarantine"], each["dry_run"]
+    assert tried == done
+    cli("verify", "oslo")
+
+
+def test_the_keep_list_is_not_compressed_by_rules_but_by_whoever_asks_for_it(chats, cli, root):
+    """Nothing of it is removed by that; but what lies there for lawyers is left as it lies."""
+    Path(root, "convmem.toml").write_text(
+        '[[keep]]\nid = "oslo"\n[[retention]]\ncompress_idle = "30d"\n'
+    )
+    cli("compact", "--all")
+    assert files(root) == ["hi.jsonl", "now.jsonl", "oslo.jsonl", "rome.jsonl.zst"]
+    before = cli("show", "oslo", "--json").out
+    assert cli("compress", "oslo").text.startswith("oslo: compressed, ")
+    assert files(root) == ["hi.jsonl", "now.jsonl", "oslo.jsonl.zst", "rome.jsonl.zst"]
+    cli("compact", "--all")
+    assert cli("show", "oslo", "--json").out == before
+    assert files(root) == ["hi.jsonl", "now.jsonl", "oslo.jsonl.zst", "rome.jsonl.zst"]
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="zstd comes with Python")
-def test_without_zstd_a_compressed_conversation_says_what_to_install(chats, cli, tmp_path):
+def test_without_zstd_a_compressed_conversation_says_what_to_install(chats, cli, root, tmp_path):
     """The archive came to another machine."""
     cli("compress", "oslo")
     (tmp_path / "shadow" / "backports").mkdir(parents=True)
     (tmp_path / "shadow" / "backports" / "__init__.py").touch()  # without zstd in it
     path = os.pathsep.join((str(tmp_path / "shadow"), cli.environment["PYTHONPATH"]))
-    for words in (("tail", "oslo"), ("record", "oslo", "x"), ("compress", "rome")):
-        answer = cli(*words, code=2, PYTHONPATH=path)
-        assert "pip install 'convmem[zstd]'" in answer.err
-    assert cli("tail", "rome", "-n", "1", PYTHONPATH=path).code == 0
+    cold = Path(root, "default", "oslo.jsonl.zst")
+    whole = cold.read_bytes()
+    for data in (whole, whole[: len(whole) // 2]):
+        cold.write_bytes(data)
+        for words in (
+            *(("tail", "oslo"), ("show", "oslo"), ("context", "oslo"), ("record", "oslo", "x")),
+            *(("compact", "oslo", "--keep-last", "3"), ("repair", "oslo"), ("verify", "oslo")),
+            *(("repair", "oslo", "--dry-run"), ("delete", "oslo", "--yes"), ("compress", "rome")),
+            *(("tail", "-f", "oslo"), ("compress", "--undo", "--damaged", "oslo")),
+        ):
+            answer = cli(*words, code=2, PYTHONPATH=path)
+            assert "pip install 'convmem[zstd]'" in answer.err, words
+        for words in (("verify", "--all"), ("repair", "--all")):
+            assert "pip install" in cli(*words, code=7, PYTHONPATH=path).err
+        for words in (("list",), ("list", "--long"), ("stats",), ("tail", "rome", "-n", "1")):
+            assert cli(*words, PYTHONPATH=path).err == ""
+        code = 0 if data == whole else 1
+        assert cli("health", code=code, PYTHONPATH=path).err == ""
+        assert cold.read_bytes() == data
+        assert files(root) == ["hi.jsonl", "now.jsonl", "oslo.jsonl.zst", "rome.jsonl"]
+    cold.write_bytes(whole)
     assert cli("path", "oslo", PYTHONPATH=path).text.endswith(".zst\n")
 
 

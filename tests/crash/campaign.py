@@ -31,6 +31,7 @@ from load import round_of_load
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from upkeep import UpkeepKilling
 
 _TWICE = (KILLED_BEFORE, KILLED_WITHIN, SHORT_THEN_FULL, EIO_ONCE, EIO_FOR_EVER, FULL_FOR_EVER)
 # Processes, threads of each, turns of each thread, durability.
@@ -82,6 +83,17 @@ def kill_cycles(folder: str, cycles: int, seed: int) -> Iterator[Case]:
             yield killing.answered - before, where
 
 
+def upkeep_cycles(folder: str, cycles: int, seed: int) -> Iterator[Case]:
+    """Yield a case for each cycle of those who tidy up, delete, restore and repair."""
+    with UpkeepKilling(folder, seed) as killing:
+        for _ in range(cycles):
+            before = killing.answered
+            findings = killing.cycle()
+            where = Findings()
+            where.extend(findings, f"seed {seed}, cycle {killing.cycles - 1}: ")
+            yield killing.answered - before, where
+
+
 def concurrency_rounds(folder: str, rounds: int, seed: int, stalls: list[float]) -> Iterator[Case]:
     """Yield a case for each round; put each one's longest stall among *stalls*."""
     for nth in range(rounds):
@@ -115,6 +127,9 @@ def main() -> int:
         if options.kill_cycles:
             cycles = kill_cycles(folder, options.kill_cycles, options.seed)
             plan.append(("kill -9", options.kill_cycles, cycles))
+        if options.upkeep_cycles:
+            cycles = upkeep_cycles(folder, options.upkeep_cycles, options.seed)
+            plan.append(("kill -9 of upkeep", options.upkeep_cycles, cycles))
         if options.concurrency_rounds:
             rounds = concurrency_rounds(folder, options.concurrency_rounds, options.seed, stalls)
             plan.append(("many at once", options.concurrency_rounds, rounds))
@@ -163,6 +178,7 @@ def _table(tallies: list[_Tally]) -> Table:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kill-cycles", type=int, default=1000, metavar="N")
+    parser.add_argument("--upkeep-cycles", type=int, default=300, metavar="N")
     parser.add_argument("--concurrency-rounds", type=int, default=20, metavar="N")
     parser.add_argument("--no-faults", action="store_true", help="leave the single faults out")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))

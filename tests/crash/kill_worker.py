@@ -17,11 +17,18 @@ import sys
 import tempfile
 import time
 import zlib
+from datetime import timedelta
 
 import mutants
 from ledger import NAME, NAMESPACE
 
-from convmem import Archive, LockTimeout, Observer, RetentionPolicy
+from convmem import Archive, ConvmemError, LockTimeout, Observer, RetentionPolicy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from convmem import Conversation
 
 LARGEST = 70_000
 LARGEST_BATCH = 7
@@ -92,6 +99,8 @@ def _follow(order: dict) -> None:
         following = archive.conversation(NAME).follow(after=order["cursor"])
         report("up", "follower")
         for turn in following:
+            if turn.seq is None:
+                continue  # a summary
             report("seen", turn.id, turn.seq, str(following.cursor))
 
 
@@ -110,6 +119,52 @@ def _tear(order: dict, chance: random.Random) -> None:
     os.write(log, part.encode())
     report("torn", part)
     return signal.pause()
+
+
+def _keep_at(action: Callable[[Conversation], object], order: dict, role: str) -> None:
+    """Do the same to the conversation again and again; being refused is no fault of either."""
+    chance = random.Random(f"{order['seed']} {role}")
+    with Archive.open(
+        order["root"], durability="none", lock_timeout_seconds=0.05, observer=Observer()
+    ) as archive:
+        chat = archive.conversation(NAME)
+        report("up", role)
+        while True:
+            time.sleep(chance.random() * 0.004)
+            try:
+                action(chat)
+                report("did", role)
+            except ConvmemError as error:
+                report("refused", role, error.kind)
+
+
+def _sum_up(chat: Conversation) -> None:
+    chat.compact(
+        RetentionPolicy(keep_last=15), summarize=lambda turns: f"{sum(1 for _ in turns)} turns"
+    )
+
+
+def _purge_another(chat: Conversation) -> None:
+    """Purge what somebody else left in the same trash: none of ours may go with it."""
+    archive = chat._archive
+    other = archive.conversation("another")
+    other.record("user", "to be purged")
+    other.update_state({"session": "to be purged"})
+    other.delete()
+    archive.purge_trash(timedelta(0), only={"another"})
+    archive.purge_trash(timedelta(days=1))
+
+
+UPKEEP: dict[str, Callable[[Conversation], object]] = {
+    "tidier": lambda chat: chat.compact(RetentionPolicy(keep_last=25)),
+    "summer": _sum_up,
+    "deleter": lambda chat: chat.delete(),
+    "restorer": lambda chat: chat.restore(),
+    "purger": _purge_another,
+    "packer": lambda chat: chat.compress(),
+    "repairer": lambda chat: chat.repair(),
+    "stater": lambda chat: chat.update_state({"session": os.getpid()}),
+}
 
 
 def _without_syncs() -> None:
@@ -134,6 +189,8 @@ def _play(order: dict, role: str) -> None:
         _follow(order)
     elif role == "tearer":
         _tear(order, chance)
+    elif role in UPKEEP:
+        _keep_at(UPKEEP[role], order, role)
     else:
         _write(order, role)
 

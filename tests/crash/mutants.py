@@ -5,9 +5,23 @@ They change the process that calls them for good: call them only in one that is 
 
 from __future__ import annotations
 
+import os
 import time
 
-from convmem.log import append, codec, compact, dropped, heal, known_ids, locks, rewrite
+from convmem.log import (
+    append,
+    codec,
+    compact,
+    deleted,
+    dropped,
+    files,
+    heal,
+    known_ids,
+    locks,
+    restore,
+    rewrite,
+    trash,
+)
 
 
 def without_healing() -> None:
@@ -71,3 +85,43 @@ def without_memory_of_the_dropped() -> None:
 def without_memory_of_the_last_seq() -> None:
     """Forget how far the numbers went when all turns are dropped."""
     codec.seq_floor_line = lambda last_seq: b""
+
+
+def without_trash_of_deleted_logs() -> None:
+    """Delete a log for good, in the place of moving it to the trash."""
+    real = files.Folder.take
+
+    def take(self, other, source, target):
+        if target.endswith(f".{trash.LOG}"):
+            other.remove(source)
+        else:
+            real(self, other, source, target)
+
+    files.Folder.take = take
+
+
+def with_the_trash_emptied_first() -> None:
+    """Restore as if to move: take the turns out of the trash, then put them into the log."""
+    real = restore._tried
+
+    def tried(sources, wants, current, target, advanced):
+        merge = real(sources, wants, current, target, advanced)
+        if isinstance(target, rewrite.Rewrite):
+            for source in sources:
+                path = os.path.join(target.folder.path, trash.FOLDER, source.name)
+                if os.path.exists(path):
+                    os.unlink(path)
+            time.sleep(0.003)
+        return merge
+
+    restore._tried = tried
+
+
+def without_memory_of_the_deleted() -> None:
+    """Begin a deleted conversation anew with the number 1."""
+    deleted.last_seq = lambda folder, name: 0
+
+
+def with_turns_restored_twice() -> None:
+    """Take no notice of what the log has already, as it has after a restore that was killed."""
+    restore.Merge._verdict = lambda self, entry, line, ids: "new"

@@ -61,9 +61,7 @@ def key_of(line):
 
 def is_ours(line):
     """Whether convmem wrote the line for itself: how far the counting was, or a summary."""
-    return is_sealed(line) and (
-        line.startswith(b'{"_last_seq"') or "summary" in json.loads(line)
-    )
+    return is_sealed(line) and (line.startswith(b'{"_last_seq"') or "summary" in json.loads(line))
 
 
 class Files:
@@ -80,9 +78,7 @@ class Files:
             for each in sorted((folder / ".trash").glob("trip.*"))
             if each.suffix != ".state"
         }
-        self.trash = [
-            line for data in self.trash_files.values() for line in data.split(b"\n")[:-1]
-        ]
+        self.trash = [line for data in self.trash_files.values() for line in data.split(b"\n")[:-1]]
         self.quarantine = b"".join(
             each.read_bytes() for each in (folder / ".quarantine").glob("trip.*")
         )
@@ -321,9 +317,7 @@ class Restoring(RuleBasedStateMachine):
         return done
 
     def keep_state(self, done, removed_since):
-        chosen = [
-            each for each in self.states if removed_since is None or each[0] >= removed_since
-        ]
+        chosen = [each for each in self.states if removed_since is None or each[0] >= removed_since]
         # A state alone does not begin a conversation.
         assert done.has_state == bool(chosen and not self.state and self.chat.exists())
         if done.has_state:
