@@ -455,3 +455,8 @@ def _iso_spellings(first: str, second: str, third: str) -> list[str]:
 def _shown(typed: str) -> str:
     """Quote what was typed, safe to print on a terminal and never longer than a line."""
     return repr(typed if len(typed) <= 60 else typed[:59] + "…")
+
+
+def format_count(count: int, noun: str) -> str:
+    """Return *count* with its *noun*, as people say it: ``1 turn``, ``2,000 turns``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

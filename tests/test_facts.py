@@ -505,7 +505,7 @@ def test_a_look_at_a_large_log_reads_a_few_blocks(archive, folder, log, monkeypa
     assert sum(read) <= 8 * 4096
 
 
-def test_what_cannot_be_read_is_told_and_the_others_are_returned(archive, monkeypatch):
+def test_what_cannot_be_read_is_told_and_the_others_are_returned(archive, folder, monkeypatch):
     """A27, O7: an error is an error; it is neither an empty list nor the end of it."""
     real = facts_module._read
 

@@ -150,7 +150,7 @@ def test_the_test_command_installs_what_the_tests_import():
     """The extra that it names is the one that pyproject.toml has for the tests."""
     extra = re.search(r"-e '\.\[(\w+)\]'", SET_UP["test"])
     assert extra is not None
-    assert SET_UP["test"].endswith("-m pytest -q")
+    assert SET_UP["test"].endswith("-m pytest -q -n auto")
     needs = PYPROJECT["project"]["optional-dependencies"][extra[1]]
     installed = {re.match(r"[\w-]+", need)[0].lower() for need in needs}
     assert _imported_by_tests() <= installed

@@ -10,7 +10,7 @@ from convmem.errors import ConversationNotFound
 from convmem.log.survey import CompactionReport
 from convmem.log.trash import TrashFile
 from convmem.maintenance import Done
-from convmem.quantities import format_size
+from convmem.quantities import format_count, format_size
 
 if TYPE_CHECKING:
     from convmem.errors import ConvmemError
@@ -101,22 +101,22 @@ class Talk:
             to = "for good" if self._discard else "to the trash"
             verb = "would drop" if self._dry_run else "dropped"
             lines.append(
-                f"{verb} {self._turns:,} turns ({format_size(self._bytes)}) {to},"
+                f"{verb} {format_count(self._turns, 'turn')} ({format_size(self._bytes)}) {to},"
                 f" from {len(self._changed):,} of {count:,} conversations"
             )
         if self._deleted:
             lines.append(
-                f"{would}deleted {self._deleted:,} conversations"
+                f"{would}deleted {format_count(self._deleted, 'conversation')}"
                 f" ({format_size(self._deleted_bytes)}), to the trash"
             )
         if self._compressed:
             lines.append(
-                f"{would}compressed {self._compressed:,} conversations"
+                f"{would}compressed {format_count(self._compressed, 'conversation')}"
                 + ("" if self._dry_run else f" ({format_size(self._saved_bytes)} saved)")
             )
         if self._purged:
             lines.append(
-                f"{would}purged {self._purged:,} files of the trash"
+                f"{would}purged {format_count(self._purged, 'file')} of the trash"
                 f" ({format_size(self._purged_bytes)})"
             )
         for line in lines:
@@ -169,7 +169,8 @@ def _compaction(name: str, report: CompactionReport, because: str) -> str:
     more = ", …" if len(report.ranges) > 5 else ""
     summed = "" if report.summary is None else "; a summary stands for them"
     return (
-        f"{name}: {report.dropped:,} turns ({format_size(report.dropped_bytes)}) {verb}"
+        f"{name}: {format_count(report.dropped, 'turn')}"
+        f" ({format_size(report.dropped_bytes)}) {verb}"
         f" [{why}; seq {runs}{more}]; {report.kept:,} kept,"
         f" {format_size(report.bytes_before)} to {format_size(report.bytes_after)}{summed}{because}"
     )

@@ -15,7 +15,7 @@ from convmem.errors import ConvmemError, UsageError
 from convmem.log import trash as kinds
 from convmem.log.restore import Restoration
 from convmem.log.trash import TrashFile
-from convmem.quantities import format_size, format_time
+from convmem.quantities import format_count, format_size, format_time
 
 _KINDS = {kinds.TURNS: "turns", kinds.LOG: "conversation", kinds.STATE: "state"}
 
@@ -139,8 +139,8 @@ def _restore(
             in_part = True
             messages.warn(
                 "partial",
-                f"{name}: {done.conflicts:,} turns stay in the trash:"
-                " their seq or id belongs to another turn by now",
+                f"{name}: {format_count(done.conflicts, 'turn')} in conflict left in the trash:"
+                " the seq or id belongs to another turn by now",
                 f"record them into another conversation with --jsonl; see {done.files[0]}",
                 continuation_id=name,
                 conflicts=done.conflicts,
@@ -173,7 +173,9 @@ def _purge(
             )
         ]
         size = format_size(sum(each.bytes for each in going))
-        if going and not confirm(f"Delete {len(going):,} files ({size}) of the trash for good?"):
+        if going and not confirm(
+            f"Delete {format_count(len(going), 'file')} ({size}) of the trash for good?"
+        ):
             messages.warn("cancelled", "nothing was purged")
             return 1
     for namespace in namespaces:
@@ -239,9 +241,9 @@ class _Talk:
             seqs = "" if done.first_seq is None else f", seq {done.first_seq}-{done.last_seq}"
             more = "; its state too" if done.has_state else ""
             more += f"; {done.already_there:,} were there already" if done.already_there else ""
-            more += f"; {len(done.summaries):,} summaries went" if done.summaries else ""
+            more += "; what stood for them went" if done.summaries else ""
             print(
-                f"{one_line(name)}: {done.restored:,} turns ({format_size(done.bytes)})"
+                f"{one_line(name)}: {format_count(done.restored, 'turn')} ({format_size(done.bytes)})"
                 f" {verb}{seqs}{more}"
             )
 
@@ -263,7 +265,7 @@ class _Talk:
         if self._as_json or self._quiet:
             return
         verb = "would purge" if self.dry_run else "purged"
-        print(f"{verb} {self._files:,} files ({format_size(self._bytes)})")
+        print(f"{verb} {format_count(self._files, 'file')} ({format_size(self._bytes)})")
 
     def _write(self, value: dict[str, object]) -> None:
         from convmem.cli.output.machine import write_object

@@ -34,6 +34,10 @@ _BLOCK = 1 << 20
 _END_BYTES = 16 << 10
 _MOST_FACTS_BYTES = 16 << 20
 
+CHECKSUM_BYTES = 4
+# By how much a damaged part is unpacked at once.
+SMALL_STEP = 4 << 10
+
 # Frames that zstd passes over, and the table as its authors published it.
 FRAME = Struct("<II")  # magic, bytes that follow
 ENTRY = Struct("<II")  # bytes compressed, bytes plain
@@ -126,8 +130,10 @@ class ColdFile:
         if getattr(self, "fd", -1) >= 0:
             self.close()
 
-    def unpack(self, part: Part) -> Iterator[bytes]:
+    def unpack(self, part: Part, *, step: int = _BLOCK) -> Iterator[bytes]:
         """Yield the plain bytes of *part*, a megabyte at a time and never more than were stated.
+
+        Where it is damaged, what comes before that is had with a small *step*, in bytes.
 
         Raises:
             CorruptLog: It does not hold them whole; what was yielded cannot be trusted.
@@ -140,7 +146,9 @@ class ColdFile:
             while not unpacker.eof:
                 packed = b""
                 if unpacker.needs_input:
-                    packed = os.pread(self.fd, min(_BLOCK, stop - at), at)
+                    # The checksum by itself: what comes before it is had though it is wrong.
+                    behind = stop if stop - at <= CHECKSUM_BYTES else stop - CHECKSUM_BYTES
+                    packed = os.pread(self.fd, min(step, behind - at), at)
                     if not packed:
                         break
                     at += len(packed)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from convmem.errors import CorruptLog, StorageFull, storage_error
-from convmem.log import lines
-from convmem.log.cold_file import ENDING, ColdFile, zstd_library
+from convmem.log import codec, lines
+from convmem.log.cold_file import ENDING, SMALL_STEP, ColdFile, zstd_library
 from convmem.log.files import write_all
 
 TYPE_CHECKING = False
@@ -29,8 +29,8 @@ _LIKELY_RATIO = 8
 class Unpacked:
     """The plain log behind a compressed one. Filled from its end, no further than was asked for.
 
-    A part that is damaged reads as bytes that were never written (NUL): readers tell of it as of
-    any damage, and go on behind it.
+    Of a part that is damaged those lines are there that hold their own seal; the rest reads as
+    bytes that were never written (NUL): readers tell of it as of any damage, and go on behind it.
 
     Attributes:
         facts: What is known of the log.
@@ -98,14 +98,31 @@ class Unpacked:
             if last != b"\n":
                 raise CorruptLog("a part that does not end a line")
         except CorruptLog:
-            self._make_hole(part)
+            self._fill_what_is_left(part)
         except OSError as error:
             raise storage_error(error, f"cannot unpack {self._cold.path}") from error
 
-    def _make_hole(self, part: Part) -> None:
-        self.holes[part.start] = f"the part at byte {part.at} of the compressed file is damaged"
+    def _fill_what_is_left(self, part: Part) -> None:
         os.lseek(self.fd, part.start, os.SEEK_SET)
-        left = part.end - part.start - 1
+        try:
+            for chunk in self._cold.unpack(part, step=SMALL_STEP):
+                write_all(self.fd, chunk)
+        except CorruptLog:
+            pass  # as was to be expected
+        self._make_hole(part)
+
+    def _make_hole(self, part: Part) -> None:
+        """Leave the lines that prove to be what was written; NUL bytes stand for the rest."""
+        end = os.lseek(self.fd, 0, os.SEEK_CUR)
+        at = part.start
+        for _, _, line in lines.forward(self.fd, part.start, min(end, part.end)):
+            if line is not None and codec.is_intact(line):
+                at += os.pwrite(self.fd, line + b"\n", at)  # never ahead of the reading
+        self.holes[at] = f"the part at byte {part.at} of the compressed file is damaged"
+        if at == part.end:
+            return  # its checksum is all that is damaged
+        os.lseek(self.fd, at, os.SEEK_SET)
+        left = part.end - at - 1
         while left > 0:
             left -= os.write(self.fd, bytes(min(left, 1 << 20)))
         write_all(self.fd, b"\n")

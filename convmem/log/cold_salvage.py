@@ -13,7 +13,15 @@ import os
 from convmem import jsontext
 from convmem.errors import CorruptLog, StorageFull
 from convmem.log import codec, cold_batches, heal, lines
-from convmem.log.cold_file import ENDING, FACTS_MAGIC, TABLE_MAGIC, ColdFile, zstd_library
+from convmem.log.cold_file import (
+    CHECKSUM_BYTES,
+    ENDING,
+    FACTS_MAGIC,
+    SMALL_STEP,
+    TABLE_MAGIC,
+    ColdFile,
+    zstd_library,
+)
 from convmem.log.files import sync_data, temporary_name, write_all, write_aside
 
 TYPE_CHECKING = False
@@ -87,7 +95,7 @@ def unpack(
     run = _Salvage(source, target, known_last_seq)
     try:
         with ColdFile(folder, name + ENDING) as cold:
-            run.stated = {part.at: part.end - part.start for part in cold.parts}
+            run.stated = {part.at: (part.size, part.end - part.start) for part in cold.parts}
             run.take_facts(cold.facts.last_seq, cold.facts.plain_bytes)
     except CorruptLog:
         pass  # its end is damaged: the frames alone tell
@@ -101,12 +109,13 @@ class _Salvage:
     """One way through a damaged file.
 
     Attributes:
-        stated: How many plain bytes the frames hold, by where they begin, if the table tells.
+        stated: How long the frames are, packed and plain, by where they begin, if the table
+            tells.
         holes: Where in the plain log something is missing, and what.
     """
 
     def __init__(self, source: int, target: int, known_last_seq: int) -> None:
-        self.stated: dict[int, int] = {}
+        self.stated: dict[int, tuple[int, int]] = {}
         self.holes: dict[int, str] = {}
         self._source = source
         self._target = target
@@ -192,14 +201,16 @@ class _Salvage:
         """Unpack one frame; return where it ends and whether it was whole."""
         zstd = zstd_library()
         unpacker = zstd.ZstdDecompressor()
-        most = self.stated.get(at)
+        size, most = self.stated.get(at, (None, None))
+        checksum = self._size if size is None else at + size - CHECKSUM_BYTES
         done = 0
         last = b"\n"
         try:
             while not unpacker.eof:
                 packed = b""
                 if unpacker.needs_input:
-                    packed = os.pread(self._source, _BLOCK, at)
+                    step = min(SMALL_STEP, checksum - at) if at < checksum else SMALL_STEP
+                    packed = os.pread(self._source, step, at)
                     if not packed:
                         return at, False
                     at += len(packed)

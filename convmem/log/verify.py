@@ -79,6 +79,7 @@ def verify(
             check.take_torn(end, size)
             break
         size = now  # it grew, or was healed
+    check.tell_of_other_holes()
     check.look_for_shared_ids()
     return check.finish()
 
@@ -126,6 +127,7 @@ class _Check:
     ) -> None:
         self.size = 0
         self._holes = holes
+        self._told_holes: set[int] = set()
         self._fd = fd
         self._tell = tell
         self._advanced = advanced
@@ -201,6 +203,12 @@ class _Check:
         if kind != BLANK:
             self._find(Finding(self._number, end, size - end, kind, words, seq=seq))
 
+    def tell_of_other_holes(self) -> None:
+        """Tell of the parts that are damaged though every line of them is there."""
+        for offset in sorted(self._holes.keys() - self._told_holes):
+            words = self._holes[offset]
+            self._find(Finding(self._number, offset, 0, NOT_UNPACKED, words))
+
     def look_for_shared_ids(self) -> None:
         """Tell of every turn that has the id of one before it."""
         repeated = iter(sorted(self._ids.repeated()))
@@ -238,6 +246,7 @@ class _Check:
         turn_id = seq = None
         if offset in self._holes:
             kind, words = NOT_UNPACKED, self._holes[offset]
+            self._told_holes.add(offset)
         elif reason == codec.TOO_LONG:
             kind, words = TOO_LONG, reason
         else:

@@ -710,14 +710,22 @@ def test_a_check_says_which_parts_do_not_unpack(packed, archive, log):
     assert not chat.verify().found
     good = zst(log).read_bytes()
     middle = len(good) // 2
-    for bad in (good[:middle] + b"xxxx" + good[middle + 4 :], good[:middle], good[:-1]):
+    with cold_file.ColdFile(Folder.open(str(log().parent)), zst(log).name) as file:
+        part = file.parts[3]
+    checksum = part.at + part.size - 1  # the last byte of it
+    for bad in (
+        good[:middle] + b"xxxx" + good[middle + 4 :],
+        good[:middle],
+        good[:-1],
+        good[:checksum] + bytes([good[checksum] ^ 1]) + good[checksum + 1 :],
+    ):
         zst(log).write_bytes(bad)
         report = chat.verify()
         assert report.found == {"not_unpacked": 1}
         assert "compressed file" in report.findings[0].words
         assert sum(report.bytes.values()) == report.size
         assert report.bytes["nul"] == 0
-        assert (report.turns == 300) == (bad == good[:-1])
+        assert (report.turns == 300) == (bad == good[:-1] or bad[checksum] != good[checksum])
         assert zst(log).read_bytes() == bad and not log().exists()
 
 

@@ -105,8 +105,9 @@ Examples:
 
 Every byte is of one class: ok; unsealed (a line by hand); mark (convmem's own note of a seq);
 blank; torn (cut short, or an unfinished last line); nul; fused (several records on one line, or
-one beside other bytes); checksum; not_json; not_a_turn; too_long; half_batch. The first four are
-no damage, and neither are numbers that are missing: compaction drops turns.
+one beside other bytes); checksum; not_json; not_a_turn; too_long; half_batch; not_unpacked (what
+is missing of a compressed file; places are those of the plain one). The first four are no damage,
+and neither are numbers that are missing: compaction drops turns.
 
 Of good lines two things are told: duplicate_id (an earlier turn has the same id) and seq_disorder
 (a seq that is not above all before it).
