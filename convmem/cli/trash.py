@@ -242,10 +242,8 @@ class _Talk:
             more = "; its state too" if done.has_state else ""
             more += f"; {done.already_there:,} were there already" if done.already_there else ""
             more += "; what stood for them went" if done.summaries else ""
-            print(
-                f"{one_line(name)}: {format_count(done.restored, 'turn')} ({format_size(done.bytes)})"
-                f" {verb}{seqs}{more}"
-            )
+            what = f"{format_count(done.restored, 'turn')} ({format_size(done.bytes)})"
+            print(f"{one_line(name)}: {what} {verb}{seqs}{more}")
 
     def purged(self, namespace: str, files: list[TrashFile]) -> None:
         """Say what went for good."""

@@ -628,7 +628,7 @@ def test_purge_takes_what_is_old_enough_and_says_so(cli, fill):
     at = {"CONVMEM_NOW": "2026-02-01"}
     before = snapshot(cli.root)
     (planned,) = cli(*words, "--dry-run", "--json", **at).objects
-    assert "would purge 1 files" in cli(*words, "--dry-run", **at).text
+    assert "would purge 1 file (" in cli(*words, "--dry-run", **at).text
     assert snapshot(cli.root) == before
     (told,) = cli(*words, "--json", **at).objects
     assert list(told) == [
