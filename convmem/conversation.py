@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
-from time import perf_counter
-
 from convmem import turns as turns_module
-from convmem.errors import ConversationNotFound, ConvmemError, TurnConflict, UsageError
+from convmem.errors import ConversationNotFound, TurnConflict, UsageError
+from convmem.following import Following, filter_of
 from convmem.log.durability import Durability
 from convmem.log.follow import ANY_TURN, Cursor
-from convmem.log.read import Filter
+from convmem.upkeep import Upkeep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
     from typing import Any
 
     from convmem.archive import Archive
     from convmem.context.tokens import TokenCounter
     from convmem.context.window import ContextWindow, Pinned
-    from convmem.log.cold_report import CompressionReport
-    from convmem.log.follow import Follower
-    from convmem.log.read import StoredTurn
+    from convmem.log.read import Filter, StoredTurn
     from convmem.log.records import Damage
-    from convmem.log.removal import Removal
-    from convmem.log.repair_plan import RepairReport
-    from convmem.log.restore import Restoration
-    from convmem.log.summary import Summarizer
-    from convmem.log.survey import CompactionReport
-    from convmem.log.verify_report import Finding, VerifyReport
-    from convmem.retention import RetentionPolicy
     from convmem.stores.protocol import Store
     from convmem.stores.values import Description
     from convmem.turns import Draft, Turn
@@ -46,7 +35,7 @@ class TurnList(list["Turn"]):
     damaged: int = 0
 
 
-class Conversation:
+class Conversation(Upkeep):
     """All turns under one continuation id.
 
     Holds no turns and no open files: keep it, share it among threads, make as many as you like.
@@ -198,229 +187,12 @@ class Conversation:
             idle_seconds=idle_timeout,
             damaged=self._damaged(),
         )
-        wanted = _filter(roles, None, None)
+        wanted = filter_of(roles, None, None)
         return Following(follower, wanted, first_seq=after + 1 if isinstance(after, int) else 0)
 
     def cursor(self) -> Cursor:
         """Return the cursor behind the last turn, for ``follow`` and ``turns`` to go on from."""
         return self._store().end_cursor(self.namespace, self.continuation_id)
-
-    def compact(
-        self,
-        policy: RetentionPolicy,
-        *,
-        discard: bool = False,
-        dry_run: bool = False,
-        now: datetime | None = None,
-        summarize: Callable[[Iterator[Turn]], str] | None = None,
-    ) -> CompactionReport:
-        """Let the turns go that *policy* does not keep; return exactly what went and why.
-
-        They move to the trash, or are deleted with *discard*. Others may read and write
-        meanwhile: nothing of theirs is lost, and they wait only for the last few kilobytes.
-
-        Args:
-            now: What age is measured from; the present by default.
-            summarize: Gets the turns that go, earlier summaries among them, and returns what one
-                turn says in their place. If it raises, or returns nothing, nothing is changed.
-                Does not go with *discard*.
-
-        Raises:
-            ConversationNotFound, LockTimeout (another compaction is at work), StorageFull;
-            UsageError if the keep-list of ``convmem.toml`` holds the conversation.
-        """
-        if policy.is_empty:
-            raise UsageError(
-                "the policy keeps everything", hint="give keep_last, max_age or max_bytes"
-            )
-        from datetime import UTC, datetime
-
-        self._archive._refuse_if_kept(self.namespace, self.continuation_id)
-        observer = self._archive._observer
-        task = self.continuation_id
-        began = perf_counter()
-        try:
-            report = self._store().upkeep.compact(
-                self.namespace,
-                self.continuation_id,
-                policy,
-                now=datetime.now(UTC) if now is None else now,
-                discard=discard,
-                dry_run=dry_run,
-                advanced=lambda amount: observer.advanced(task, amount),
-                summarize=None if summarize is None else _of_turns(summarize),
-            )
-        except ConvmemError as error:
-            observer.failed(task, "compact", error)
-            raise
-        if not dry_run:
-            observer.compacted(task, report, perf_counter() - began)
-        return report
-
-    def delete(
-        self,
-        *,
-        reason: str = "asked",
-        quiet_since: datetime | None = None,
-        dry_run: bool = False,
-        now: datetime | None = None,
-    ) -> Removal:
-        """Move the whole conversation, and its state, to the trash. Costs the same at any size.
-
-        Args:
-            reason: A word for the audit log.
-            quiet_since: Only if there is no turn from after this; looked at while nobody can
-                record, so that a conversation that comes to life stays.
-            now: When it goes, as the trash counts its age; the present by default.
-
-        Raises:
-            ConversationNotFound, LockTimeout, StorageError; ``ConvmemError`` of kind ``busy`` if
-            there is such a turn; UsageError if the keep-list of ``convmem.toml`` holds it.
-        """
-        from datetime import UTC, datetime
-
-        self._archive._refuse_if_kept(self.namespace, self.continuation_id)
-        return self._store().trash.delete(
-            self.namespace,
-            self.continuation_id,
-            now=datetime.now(UTC) if now is None else now,
-            reason=reason,
-            quiet_since=quiet_since,
-            dry_run=dry_run,
-        )
-
-    def restore(
-        self,
-        *,
-        since: datetime | None = None,
-        removed_since: datetime | None = None,
-        dry_run: bool = False,
-        now: datetime | None = None,
-    ) -> Restoration:
-        """Bring back what is in the trash of this conversation: each turn to its place, byte for
-        byte, with its ``seq``. Others may read and write meanwhile.
-
-        Reads the log and the trash whole, and holds some 170 bytes for each turn in the trash
-        unless the log was deleted as a whole.
-
-        Args:
-            since: Only turns from this time on.
-            removed_since: Only what was removed from this time on.
-            now: When, for the audit log.
-
-        Raises:
-            ConversationNotFound: Nothing of it is in the trash.
-            LockTimeout, StorageError: The log and the trash are as they were.
-        """
-        from datetime import UTC, datetime
-
-        _filter(None, since, removed_since)
-        observer = self._archive._observer
-        task = self.continuation_id
-        return self._store().trash.restore(
-            self.namespace,
-            self.continuation_id,
-            since=since,
-            removed_since=removed_since,
-            now=datetime.now(UTC) if now is None else now,
-            dry_run=dry_run,
-            advanced=lambda amount: observer.advanced(task, amount),
-        )
-
-    def compress(
-        self,
-        *,
-        idle: timedelta | float | None = None,
-        dry_run: bool = False,
-        now: datetime | None = None,
-    ) -> CompressionReport:
-        """Compress the whole conversation with zstd, for good reading and until the next append.
-
-        What was written is read back and compared before the plain log goes. Others may read
-        and write meanwhile: if somebody has appended, the log stays as it is.
-
-        Args:
-            idle: Only if the last turn is older than this (a ``timedelta``, or seconds).
-            dry_run: Say what it would give; writes nothing.
-            now: What *idle* counts to; the present by default.
-
-        Raises:
-            ConversationNotFound, LockTimeout, StorageFull, StorageError: The log is as it was.
-            UsageError: zstd is not installed: ``pip install 'convmem[zstd]'``.
-        """
-        from datetime import UTC, datetime, timedelta
-
-        observer = self._archive._observer
-        task = self.continuation_id
-        return self._store().upkeep.compress(
-            self.namespace,
-            self.continuation_id,
-            now=datetime.now(UTC) if now is None else now,
-            idle_seconds=idle.total_seconds() if isinstance(idle, timedelta) else idle,
-            dry_run=dry_run,
-            advanced=lambda amount: observer.advanced(task, amount),
-        )
-
-    def uncompress(self, *, even_damaged: bool = False, dry_run: bool = False) -> CompressionReport:
-        """Make the log plain again now; the next append would do it too.
-
-        Args:
-            even_damaged: Where it does not unpack whole, save what is left: the damaged file goes
-                to the quarantine, and what is missing is told of as any damage is.
-            dry_run: Only try whether it would; writes nothing.
-
-        Raises:
-            ConversationNotFound, LockTimeout, StorageFull, StorageError: The log is as it was.
-            CorruptLog: The compressed log is damaged; it stays.
-            UsageError: zstd is not installed.
-        """
-        return self._store().upkeep.uncompress(
-            self.namespace, self.continuation_id, even_damaged=even_damaged, dry_run=dry_run
-        )
-
-    def verify(self, *, on_finding: Callable[[Finding], None] | None = None) -> VerifyReport:
-        """Read the whole log and say of each byte what it is, and of each fault where. Reads only.
-
-        Takes 8 bytes of memory for each turn. *on_finding* is told of each fault; the report's
-        ``findings`` has the first 1,000.
-
-        Raises:
-            ConversationNotFound: There is no such conversation.
-        """
-        observer = self._archive._observer
-        task = self.continuation_id
-        return self._store().upkeep.verify(
-            self.namespace,
-            self.continuation_id,
-            found=_unheard if on_finding is None else on_finding,
-            advanced=lambda amount: observer.advanced(task, amount),
-        )
-
-    def repair(self, *, dry_run: bool = False, now: datetime | None = None) -> RepairReport:
-        """Split records that share a line, set damage aside in the quarantine, put turns in order.
-
-        No byte is lost, and no turn that readers see; where nothing is wrong nothing is written.
-        Others may read and write meanwhile. What cannot be repaired is in the report's ``left``.
-
-        Args:
-            dry_run: Say exactly what would be done; writes nothing.
-            now: When, for the audit log; the present by default.
-
-        Raises:
-            ConversationNotFound, LockTimeout (a compaction is at work), StorageFull, StorageError:
-            The log holds all that it held.
-        """
-        from datetime import UTC, datetime
-
-        observer = self._archive._observer
-        task = self.continuation_id
-        return self._store().upkeep.repair(
-            self.namespace,
-            self.continuation_id,
-            now=datetime.now(UTC) if now is None else now,
-            dry_run=dry_run,
-            advanced=lambda amount: observer.advanced(task, amount),
-        )
 
     def state(self) -> dict[str, Any]:
         """Return the state: a small JSON object beside the turns, for session ids and tokens.
@@ -560,7 +332,7 @@ class Conversation:
             self.namespace,
             self.continuation_id,
             count,
-            filter=_filter(roles, since, until),
+            filter=filter_of(roles, since, until),
             damaged=damaged or self._damaged(),
         )
 
@@ -586,7 +358,7 @@ class Conversation:
             self.namespace,
             self.continuation_id,
             after=after,
-            filter=_filter(roles, since, until),
+            filter=filter_of(roles, since, until),
             damaged=damaged or self._damaged(),
         )
 
@@ -608,80 +380,6 @@ class Conversation:
         return self._archive._open_store()
 
 
-class Following:
-    """Turns as they come. Iterate it; ``close`` ends the iteration from any thread.
-
-    Attributes:
-        cursor: Behind the last turn that was given. ``str(following.cursor)`` goes on from there
-            in another process: ``chat.follow(after=text)``.
-    """
-
-    def __init__(self, follower: Follower, wanted: Filter, *, first_seq: int) -> None:
-        self._follower = follower
-        self._wanted = wanted
-        self._first_seq = first_seq
-        self._running = allocate_lock()
-        self._turns = self._iterate()
-
-    @property
-    def cursor(self) -> Cursor:
-        """Where to go on from."""
-        return self._follower.cursor
-
-    @property
-    def diverged(self) -> int:
-        """How often the log was removed or made anew, so that the iteration began again."""
-        return self._follower.diverged
-
-    def __iter__(self) -> Iterator[Turn]:
-        return self
-
-    def __next__(self) -> Turn:
-        return self._next().turn
-
-    def attach(self) -> None:
-        """Find the place in the log now, instead of when the first turn is asked for."""
-        with self._running:
-            self._follower.attach()
-
-    def stored(self) -> Iterator[StoredTurn]:
-        """Iterate over stored lines, unparsed, instead."""
-        return iter(self._next_or_none, None)
-
-    def close(self) -> None:
-        """End the iteration, at the latest 0.25 s from now."""
-        self._follower.close()
-        # A thread in the middle of it ends by itself, and gives back what it holds.
-        if self._running.acquire(False):
-            try:
-                self._turns.close()
-                self._follower.release()
-            finally:
-                self._running.release()
-
-    def _next(self) -> StoredTurn:
-        with self._running:
-            return next(self._turns)
-
-    def _next_or_none(self) -> StoredTurn | None:
-        with self._running:
-            return next(self._turns, None)
-
-    def _iterate(self) -> Generator[StoredTurn]:
-        found = iter(self._follower)
-        try:
-            for stored in found:
-                seq = stored.seq
-                if (seq is None or seq >= self._first_seq) and self._wanted.wants(stored):
-                    yield stored
-        finally:
-            found.close()
-
-
-def _unheard(finding: Finding) -> None:
-    """The report has it as well."""
-
-
 class _Counter:
     """Passes damage on, and counts it."""
 
@@ -692,26 +390,6 @@ class _Counter:
     def damaged(self, damage: Damage) -> None:
         self.count += 1
         self._tell(damage)
-
-
-def _of_turns(summarize: Callable[[Iterator[Turn]], str]) -> Summarizer:
-    """Let a function of turns read stored lines."""
-    from convmem.log import codec
-
-    def of_lines(lines: Iterator[bytes]) -> str:
-        turns = (codec.parse(line) for line in lines)
-        return summarize(turn for turn in turns if turn is not None)
-
-    return of_lines
-
-
-def _filter(roles: Iterable[str] | None, since: datetime | None, until: datetime | None) -> Filter:
-    for name, moment in (("since", since), ("until", until)):
-        if moment is not None and moment.tzinfo is None:
-            raise UsageError(f"{name} has no time zone", hint="give an aware datetime")
-    if isinstance(roles, str):
-        roles = (roles,)
-    return Filter(roles=None if roles is None else frozenset(roles), since=since, until=until)
 
 
 def _turn_of(answer: Turn | TurnConflict) -> Turn:

@@ -49,6 +49,8 @@ FLOORS = {
     "tools": 3,
     "log": 3,
     "stores": 4,
+    "following": 6,
+    "upkeep": 6,
     "conversation": 6,
     "maintenance": 6,
     "archive": 6,

@@ -7,7 +7,6 @@ reading: every append first looks whether the file is still the same and as long
 from __future__ import annotations
 
 import os
-import time
 from datetime import UTC, datetime
 
 from convmem.errors import (
@@ -18,7 +17,8 @@ from convmem.errors import (
     TurnConflict,
     storage_error,
 )
-from convmem.log import codec, deleted, dropped, heal, known_ids, records, trash
+from convmem.log import codec, deleted, dropped, heal, records, trash
+from convmem.log.ahead import search_ahead
 from convmem.log.durability import OpenLog
 from convmem.log.files import write_all
 from convmem.log.known_ids import KnownIds
@@ -29,8 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from convmem.log.ahead import Ahead
     from convmem.log.files import Folder
-    from convmem.log.known_ids import Found
     from convmem.turns import Draft, Turn
 
 # What others appended since is read line by line up to this much, else the end is sought anew.
@@ -117,7 +117,7 @@ class Log:
             LockTimeout, TurnConflict, StorageFull, StorageError, DurabilityUnknown, FolderGone
         """
         given = [draft.id for draft in drafts if draft.is_given]
-        ahead = self._search_ahead(given) if given else None
+        ahead = search_ahead(self.folder, self.name, given, self._known) if given else None
         waited = self._acquire(timeout_seconds)
         try:
             written = self._write_locked(drafts, is_batch, ahead, healed)
@@ -217,7 +217,7 @@ class Log:
         self,
         drafts: Sequence[Draft],
         is_batch: bool,
-        ahead: _Ahead | None,
+        ahead: Ahead | None,
         healed: Callable[[str], None],
     ) -> Written:
         log = self._current(healed, create=True)
@@ -434,7 +434,7 @@ class Log:
         self,
         log: OpenLog,
         draft: Draft,
-        ahead: _Ahead,
+        ahead: Ahead,
         in_call: dict[str, tuple[int, Draft]],
         answers: list[Turn | TurnConflict],
     ) -> Turn | TurnConflict | None:
@@ -468,34 +468,6 @@ class Log:
         found = trash.find(self.folder, self.name, draft.id)
         return found is not None and draft.says_the_same_as(found.turn)
 
-    def _search_ahead(self, ids: list[str]) -> _Ahead:
-        """Look the ids up without the lock: reading a large log would keep others waiting."""
-        known = self._known
-        known.lookups += 1
-        ahead = _Ahead(dropped.find_all(self.folder, self.name, ids, time.time()))
-        hashes = known.hashes
-        wanted = ids if hashes is None else [each for each in ids if hash(each) in hashes]
-        if not wanted:
-            return ahead
-        try:
-            fd = self.folder.open_file(self._file, os.O_RDONLY)
-        except FileNotFoundError:
-            return ahead
-        except OSError as error:
-            raise storage_error(error, f"cannot read {self._where()}") from error
-        try:
-            found = os.fstat(fd)
-            ahead.identity = (found.st_dev, found.st_ino)
-            # Not to the last finished line: a batch that is being written has lines there that
-            # are not committed yet, and must be searched again once they are.
-            end = heal.find_end(fd, found.st_size).committed
-            ahead.found = known_ids.search_all(fd, wanted, 0, end)
-            ahead.wanted.update(wanted)
-            ahead.searched = end
-        finally:
-            os.close(fd)
-        return ahead
-
     def _forget(self) -> None:
         """Drop what is believed of the file: after any failure nothing of it is certain."""
         self._committed = -1
@@ -507,38 +479,6 @@ class Log:
 
     def _where(self) -> str:
         return os.path.join(self.folder.path, self._file)
-
-
-class _Ahead:
-    """What a search before the lock has found, in which file, up to where."""
-
-    __slots__ = ("_dropped", "_is_current", "found", "identity", "searched", "wanted")
-
-    def __init__(self, gone: dropped.Known) -> None:
-        self.identity = (0, 0)
-        self.searched = 0
-        self.found: dict[str, Found] = {}
-        self.wanted: set[str] = set()
-        self._dropped = gone
-        self._is_current: bool | None = None
-
-    def find(self, log: OpenLog, turn_id: str, committed: int) -> Found | None:
-        """Return the first turn with *turn_id*, reading only what was not read before."""
-        start = 0
-        if log.identity == self.identity and self.searched <= committed and turn_id in self.wanted:
-            start = self.searched
-            earlier = self.found.get(turn_id)
-            if earlier is not None:
-                return earlier
-        return known_ids.search(log.fd, turn_id, start, committed)
-
-    def find_dropped(self, folder: Folder, name: str, turn_id: str) -> dropped.DroppedTurn | None:
-        """Return the turn if it was dropped, reading again only after a compaction since."""
-        if self._is_current is None:
-            self._is_current = dropped.is_as_known(folder, name, self._dropped)
-        if self._is_current:
-            return self._dropped.turns.get(turn_id)
-        return dropped.find(folder, name, turn_id, time.time())
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

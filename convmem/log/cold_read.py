@@ -35,7 +35,6 @@ class Unpacked:
     Attributes:
         facts: What is known of the log.
         fd: A descriptor of the plain log: only what was asked for is there. The caller's to close.
-        identity: Which compressed file it is (device, inode).
         holes: Where something is missing, as far as was read, and what.
 
     Raises (on opening):
@@ -46,15 +45,13 @@ class Unpacked:
         UsageError: zstd is not installed.
     """
 
-    __slots__ = ("_cold", "_todo", "facts", "fd", "holes", "identity")
+    __slots__ = ("_cold", "_todo", "facts", "fd", "holes")
 
     def __init__(self, folder: Folder, name: str) -> None:
         self.fd = -1
         self._cold = ColdFile(folder, name + ENDING)
         self.facts: ColdFacts | None = self._cold.facts
         self.holes: dict[int, str] = {}
-        found = os.fstat(self._cold.fd)
-        self.identity = (found.st_dev, found.st_ino)
         self._todo = list(self._cold.parts)
         size = self._cold.facts.plain_bytes
         try:
@@ -83,6 +80,10 @@ class Unpacked:
             self._check_room(self._todo[-1].end)
         while self._todo:
             self._fill(self._todo.pop())
+
+    def source(self) -> int:
+        """Return a descriptor of the compressed file, the caller's to close."""
+        return os.dup(self._cold.fd)
 
     def close(self) -> None:
         """Close the compressed file."""
@@ -151,7 +152,7 @@ class Remnant:
         StorageFull, StorageError: The system refused to read or write.
     """
 
-    __slots__ = ("fd", "holes", "identity")
+    __slots__ = ("_source", "fd", "holes")
 
     facts = None
 
@@ -160,31 +161,27 @@ class Remnant:
 
         self.fd = -1
         zstd_library()
-        source = folder.open_file(name + ENDING, os.O_RDONLY)
+        self._source = folder.open_file(name + ENDING, os.O_RDONLY)
         try:
-            found = os.fstat(source)
-            self.identity = (found.st_dev, found.st_ino)
-            try:
-                # How much it is nobody knows.
-                size = max(_IN_MEMORY_BYTES, _LIKELY_RATIO * found.st_size) + 1
-                self.fd = _nameless_file(folder, size)
-                self.holes = cold_salvage.unpack(
-                    folder,
-                    name,
-                    source,
-                    self.fd,
-                    known_last_seq or 0,
-                    marks_end=known_last_seq is None,
-                )
-            except BaseException as error:
-                if self.fd >= 0:
-                    os.close(self.fd)
-                if isinstance(error, OSError):
-                    path = os.path.join(folder.path, name + ENDING)
-                    raise storage_error(error, f"cannot unpack {path}") from error
-                raise
-        finally:
-            os.close(source)
+            # How much it is nobody knows.
+            likely = _LIKELY_RATIO * os.fstat(self._source).st_size
+            self.fd = _nameless_file(folder, max(_IN_MEMORY_BYTES, likely) + 1)
+            self.holes = cold_salvage.unpack(
+                folder,
+                name,
+                self._source,
+                self.fd,
+                known_last_seq or 0,
+                marks_end=known_last_seq is None,
+            )
+        except BaseException as error:
+            self.close()
+            if self.fd >= 0:
+                os.close(self.fd)
+            if isinstance(error, OSError):
+                path = os.path.join(folder.path, name + ENDING)
+                raise storage_error(error, f"cannot unpack {path}") from error
+            raise
 
     def lines_backward(self) -> Iterator[lines.Line]:
         """Yield the lines from the last to the first."""
@@ -193,8 +190,19 @@ class Remnant:
     def fill(self) -> None:
         """All of it is there."""
 
+    def source(self) -> int:
+        """Return a descriptor of the compressed file, the caller's to close."""
+        return os.dup(self._source)
+
     def close(self) -> None:
-        """Nothing is open but what is the caller's."""
+        """Close the compressed file. Closing twice is harmless."""
+        source, self._source = self._source, -1
+        if source >= 0:
+            os.close(source)
+
+    def __del__(self) -> None:
+        if getattr(self, "_source", -1) >= 0:
+            self.close()
 
 
 def open_cold(folder: Folder, name: str) -> Unpacked | Remnant:

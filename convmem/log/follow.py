@@ -177,7 +177,7 @@ class Follower:
         self._file = f"{name}.jsonl"
         self._damaged = damaged
         self._idle_seconds = idle_seconds
-        self._fd = -1  # first of all, for whoever clears up
+        self._fd = self._held = -1  # first of all, for whoever clears up
         self._identity = (0, 0)
         self._offset = 0
         self._shape = (-1, -1)
@@ -223,6 +223,7 @@ class Follower:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+        self._hold(-1)
         self._folder = None
 
     def __del__(self) -> None:
@@ -310,14 +311,17 @@ class Follower:
         try:
             if self._folder is None:
                 return
+            held = -1
             try:
                 fd = self._folder.open_file(self._file, os.O_RDONLY)
                 found = os.fstat(fd)
-                identity = (found.st_dev, found.st_ino)
             except FileNotFoundError:
-                fd, identity = self._unpack(self._folder)
+                fd, held = self._unpack(self._folder)
+                found = os.fstat(held)
         except FileNotFoundError:
             return
+        identity = (found.st_dev, found.st_ino)
+        self._hold(held)
         if fd < 0:
             self._identity = identity
             return
@@ -338,10 +342,16 @@ class Follower:
         self._offset = place
         self._remember(place)
 
-    def _unpack(self, folder: Folder) -> tuple[int, tuple[int, int]]:
-        """Return a descriptor of the plain log behind a compressed one, and which file that is.
+    def _hold(self, held: int) -> None:
+        """Keep the compressed file open that is read, so that its number is not given out again."""
+        old, self._held = self._held, held
+        if old >= 0:
+            os.close(old)
 
-        The descriptor is -1 if it is the log that was read to its end, compressed since.
+    def _unpack(self, folder: Folder) -> tuple[int, int]:
+        """Return a descriptor of the plain log behind a compressed one, and one of that.
+
+        The first is -1 if it is the log that was read to its end, compressed since.
         """
         from convmem.log.cold_read import open_cold
 
@@ -354,12 +364,12 @@ class Follower:
                 and (facts.plain_bytes, facts.last_seq) == (self._offset, self.cursor.seq)
             ):
                 os.close(cold.fd)
-                return -1, cold.identity
+                return -1, cold.source()
             cold.fill()
             if facts is None:  # no turn will follow in this file, with which it would be told
                 end = max(cold.holes, default=0)
                 self._damaged(records.Damage(end, 0, cold.holes.get(end, "")))
-            return cold.fd, cold.identity
+            return cold.fd, cold.source()
         finally:
             cold.close()
 

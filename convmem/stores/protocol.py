@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from convmem.log.follow import Cursor, Follower
     from convmem.log.read import Filter, StoredTurn
     from convmem.log.records import OnDamage
-    from convmem.stores.overview import Overview
-    from convmem.stores.removals import DirectoryTrash
-    from convmem.stores.upkeep import DirectoryUpkeep
+    from convmem.stores.caretakers import Overview, Trash, Upkeep
     from convmem.stores.values import Answers, Description, Group
     from convmem.turns import Draft
 
@@ -114,12 +112,12 @@ class Store(Protocol):
         """Remove the state; say whether there was one. Damaged bytes are set aside."""
 
     @property
-    def trash(self) -> DirectoryTrash:
+    def trash(self) -> Trash:
         """What was removed: there to be looked at, brought back, or purged."""
 
     @property
-    def upkeep(self) -> DirectoryUpkeep:
-        """What keeps the conversations in order: compaction, trash, checks."""
+    def upkeep(self) -> Upkeep:
+        """What keeps the conversations in order: compaction, compression, checks, repair."""
 
     @property
     def overview(self) -> Overview:

@@ -336,6 +336,26 @@ def test_a_follower_misses_nothing_that_was_thawed_appended_and_compressed_betwe
     assert following.diverged == 0
 
 
+def test_a_follower_takes_no_new_file_for_the_compressed_one_that_is_gone(archive, log):
+    """File systems give the number of a file that was removed to the next one that is made."""
+    chat = archive.conversation("trip")
+    fill(chat, 60)
+    following = chat.follow()
+    seen = [next(following).seq for _ in range(60)]
+    chat.compress()
+    next(following._follower._look(), None)
+    number = zst(log).stat().st_ino
+    chat.compact(RetentionPolicy(keep_last=10))
+    for nth in range(50):  # until some file would get it
+        (log().parent / f"made-{nth}.txt").touch()
+    chat.record("user", "on")
+    made = [each.stat().st_ino for each in log().parent.iterdir()]
+    assert number not in made, "while somebody follows it, its number is taken"
+    seen.append(next(following).seq)
+    assert seen == list(range(1, 62))
+    following.close()
+
+
 # --- when nothing is done ----------------------------------------------------------------------
 
 

@@ -1,0 +1,103 @@
+"""Turns as they come: what ``Conversation.follow`` returns, and which turns a reader asks for."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+
+from convmem.errors import UsageError
+from convmem.log.read import Filter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+    from datetime import datetime
+
+    from convmem.log.follow import Cursor, Follower
+    from convmem.log.read import StoredTurn
+    from convmem.turns import Turn
+
+
+class Following:
+    """Turns as they come. Iterate it; ``close`` ends the iteration from any thread.
+
+    Attributes:
+        cursor: Behind the last turn that was given. ``str(following.cursor)`` goes on from there
+            in another process: ``chat.follow(after=text)``.
+    """
+
+    def __init__(self, follower: Follower, wanted: Filter, *, first_seq: int) -> None:
+        self._follower = follower
+        self._wanted = wanted
+        self._first_seq = first_seq
+        self._running = allocate_lock()
+        self._turns = self._iterate()
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where to go on from."""
+        return self._follower.cursor
+
+    @property
+    def diverged(self) -> int:
+        """How often the log was removed or made anew, so that the iteration began again."""
+        return self._follower.diverged
+
+    def __iter__(self) -> Iterator[Turn]:
+        return self
+
+    def __next__(self) -> Turn:
+        return self._next().turn
+
+    def attach(self) -> None:
+        """Find the place in the log now, instead of when the first turn is asked for."""
+        with self._running:
+            self._follower.attach()
+
+    def stored(self) -> Iterator[StoredTurn]:
+        """Iterate over stored lines, unparsed, instead."""
+        return iter(self._next_or_none, None)
+
+    def close(self) -> None:
+        """End the iteration, at the latest 0.25 s from now."""
+        self._follower.close()
+        # A thread in the middle of it ends by itself, and gives back what it holds.
+        if self._running.acquire(False):
+            try:
+                self._turns.close()
+                self._follower.release()
+            finally:
+                self._running.release()
+
+    def _next(self) -> StoredTurn:
+        with self._running:
+            return next(self._turns)
+
+    def _next_or_none(self) -> StoredTurn | None:
+        with self._running:
+            return next(self._turns, None)
+
+    def _iterate(self) -> Generator[StoredTurn]:
+        found = iter(self._follower)
+        try:
+            for stored in found:
+                seq = stored.seq
+                if (seq is None or seq >= self._first_seq) and self._wanted.wants(stored):
+                    yield stored
+        finally:
+            found.close()
+
+
+def filter_of(
+    roles: Iterable[str] | None, since: datetime | None, until: datetime | None
+) -> Filter:
+    """Return the filter that these say.
+
+    Raises:
+        UsageError: A time has no zone.
+    """
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None and moment.tzinfo is None:
+            raise UsageError(f"{name} has no time zone", hint="give an aware datetime")
+    if isinstance(roles, str):
+        roles = (roles,)
+    return Filter(roles=None if roles is None else frozenset(roles), since=since, until=until)

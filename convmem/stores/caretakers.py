@@ -1,0 +1,150 @@
+"""What an archive asks beyond turns: keeping conversations in order, the trash, and the overview.
+
+Each is a part of a ``Store`` by itself, so that an engine is written, and read, in pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from convmem.errors import ConvmemError
+    from convmem.log.cold_report import CompressionReport
+    from convmem.log.removal import Removal
+    from convmem.log.repair_plan import RepairReport
+    from convmem.log.restore import Restoration
+    from convmem.log.summary import Summarizer
+    from convmem.log.survey import CompactionReport
+    from convmem.log.trash import TrashFile
+    from convmem.log.verify_report import Finding, VerifyReport
+    from convmem.retention import RetentionPolicy
+    from convmem.stores.health import Health, Limits
+    from convmem.stores.stats import Stats
+    from convmem.stores.values import ListRow
+
+
+class Upkeep(Protocol):
+    """Keeps single conversations in order. All raise ``ConversationNotFound`` where there is none.
+
+    *advanced* is told of the bytes that were gone through.
+    """
+
+    def compact(
+        self,
+        namespace: str,
+        continuation_id: str,
+        policy: RetentionPolicy,
+        *,
+        now: datetime,
+        discard: bool,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+        summarize: Summarizer | None = None,
+    ) -> CompactionReport:
+        """Let the turns go that *policy* lets go at *now*."""
+
+    def expect_many(self, namespace: str) -> None:
+        """Prepare for working on many conversations of *namespace*."""
+
+    def compress(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        now: datetime,
+        idle_seconds: float | None = None,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+    ) -> CompressionReport:
+        """Compress the whole conversation, if its last turn is that long ago."""
+
+    def uncompress(
+        self, namespace: str, continuation_id: str, *, even_damaged: bool = False, dry_run: bool
+    ) -> CompressionReport:
+        """Make the conversation plain again."""
+
+    def verify(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        found: Callable[[Finding], None],
+        advanced: Callable[[int], None],
+    ) -> VerifyReport:
+        """Say of each byte what it is. Reads only."""
+
+    def repair(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        now: datetime,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+    ) -> RepairReport:
+        """Split what is fused, set damage aside, put turns in order."""
+
+
+class Trash(Protocol):
+    """Where what was removed stays until it is purged, namespace by namespace."""
+
+    def delete(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        now: datetime,
+        reason: str,
+        quiet_since: datetime | None,
+        dry_run: bool,
+    ) -> Removal:
+        """Move a whole conversation there, if it has no turn from after *quiet_since*."""
+
+    def files(self, namespace: str, continuation_id: str | None = None) -> list[TrashFile]:
+        """Return what is there, of one conversation or of all, oldest first."""
+
+    def restore(
+        self,
+        namespace: str,
+        continuation_id: str,
+        *,
+        since: datetime | None,
+        removed_since: datetime | None,
+        now: datetime,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+    ) -> Restoration:
+        """Bring back what is there of one conversation."""
+
+    def purge(
+        self, namespace: str, files: Iterable[TrashFile], *, now: datetime, dry_run: bool
+    ) -> list[TrashFile]:
+        """Remove *files* for good, and return those that went."""
+
+
+class Overview(Protocol):
+    """Looks at all conversations of a namespace at once. *failed* is told of those it cannot read;
+    without it the first such error is raised."""
+
+    def rows(
+        self,
+        namespace: str,
+        *,
+        count: bool,
+        failed: Callable[[str, ConvmemError], None] | None,
+    ) -> list[ListRow]:
+        """Return what a list shows: the latest activity first."""
+
+    def stats(
+        self,
+        namespace: str,
+        *,
+        continuation_ids: Iterable[str] | None,
+        failed: Callable[[str, ConvmemError], None] | None,
+    ) -> Stats:
+        """Return measured figures."""
+
+    def health(self, limits: Limits) -> Health:
+        """Return how the whole archive is, from what is so now."""
