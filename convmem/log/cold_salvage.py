@@ -169,7 +169,8 @@ class _Salvage:
             self.holes[at] = "the end of the compressed file, convmem's own notes, is damaged"
         self._tell_of_gap()
         last_seq = max(self._given, self._known)
-        if last_seq < self._claimed <= last_seq + _MOST_AHEAD:
+        # Where convmem's own notes are there they are better than what damage makes of a number.
+        if self._plain_bytes is None and last_seq < self._claimed <= last_seq + _MOST_AHEAD:
             last_seq = self._claimed
         if is_marked or last_seq > self._given:
             self._write(codec.seq_floor_line(last_seq))

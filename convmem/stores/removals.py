@@ -160,7 +160,10 @@ class DirectoryTrash:
                 self._purge_one(folder, each, noted)
             gone.append(each)
         if gone and not dry_run:
-            self._forget_what_cannot_come_back(folder, namespace, now)
+            try:
+                self._forget_what_cannot_come_back(folder, namespace, now)
+            except OSError as error:
+                raise storage_error(error, "purged, but cannot tidy up behind it") from error
         return gone
 
     def _purge_one(self, folder: Folder, file: TrashFile, noted: Noted) -> None:

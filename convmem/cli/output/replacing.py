@@ -41,7 +41,10 @@ def replace_file(path: str, data: bytes, *, flag: str, mode: int = 0o600) -> Non
             _write(fd, data)
             os.replace(aside, target)
         except BaseException:
-            os.unlink(aside)
+            try:
+                os.unlink(aside)
+            except FileNotFoundError:
+                pass  # an interrupt that came when it was in place already
             raise
     except OSError as error:
         raise storage_error(error, f"cannot write {path}") from error
