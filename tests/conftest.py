@@ -27,6 +27,8 @@ from convmem import Archive
 PATIENCE_SECONDS = 30.0
 HOUSE = Path(convmem.__file__).parents[1]
 
+_SIZE = ("COLUMNS", "LINES")
+
 # Runs the program after the statements in the first argument, as a shell's ulimit would.
 _PREPARED = (
     "import os, sys; exec(sys.argv[1]);"
@@ -76,8 +78,10 @@ class CommandLine:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        # A terminal says itself how wide it is; the tests' own says something else.
+        inherited = {name: each for name, each in os.environ.items() if name not in _SIZE}
         self.environment = {
-            **os.environ,
+            **inherited,
             "CONVMEM_ARCHIVE": root,
             "PYTHONPATH": str(HOUSE),
             "TERM": "xterm-256color",

@@ -196,7 +196,8 @@ def _as_utf8(stream: TextIO, errors: str) -> None:
 def _fill_closed_streams() -> None:
     # Without this the next file opened, perhaps a conversation, would get descriptor 1 or 2,
     # and a message meant for the terminal would be written into it.
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    # Standard input for writing only: nobody said that nothing was said, so reading it fails.
+    while (descriptor := os.open(os.devnull, os.O_WRONLY)) <= 2:
         pass
     os.close(descriptor)
     if sys.stdin is None:

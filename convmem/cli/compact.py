@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from convmem import maintenance
 from convmem.archive import Archive
@@ -23,6 +23,9 @@ from convmem.progress import Observer
 from convmem.quantities import format_size
 from convmem.retention import RetentionPolicy
 from convmem.rules import Rules
+
+# After so long without a turn or a removal the clock is doubted before anything is purged.
+_LONGEST_SILENCE = timedelta(days=366)
 
 _NO_POLICY = (
     "give --keep-last N, --max-age 90d or --max-bytes 50M, or write rules into convmem.toml"
@@ -145,12 +148,14 @@ class _ByRules:
         self._is_whole = not (context.namespace or context.env.get("CONVMEM_NAMESPACE"))
         self._places = archive.namespaces() if self._is_whole else [self._namespace]
         self._facts: list[ConversationFacts] = []
+        self._newest: datetime | None = None  # before anything was done
 
     def works(self, job: Job, continuation_ids: list[str]) -> list[Work]:
         """Return what the rules ask for; of named conversations only their compaction."""
         if continuation_ids:
             return [self._work_on(name) for name in dict.fromkeys(continuation_ids)]
         self._facts = maintenance.facts_of(self._archive, self._places, self._fail)
+        self._newest = self._newest_sign_of_life()
         steps = maintenance.plan(self._rules, self._facts, job.now)
         return [Work.of(step) for step in steps if not step.is_nothing]
 
@@ -180,6 +185,17 @@ class _ByRules:
         seconds = self._rules.trash_max_age_seconds
         if seconds is None:
             return
+        if self._newest is not None and job.now - self._newest > _LONGEST_SILENCE:
+            # What is purged is gone for good: a clock that jumped must not be the reason.
+            self._talk.fail(
+                UsageError(
+                    f"nothing was purged: the newest there is of {self._newest:%Y-%m-%d},"
+                    f" and the clock says {job.now:%Y-%m-%d}",
+                    hint="if the clock is right: convmem trash purge --older-than AGE",
+                ),
+                "the trash",
+            )
+            return
         for namespace in self._places:
             gone = self._archive.purge_trash(
                 timedelta(seconds=seconds),
@@ -188,6 +204,15 @@ class _ByRules:
                 now=job.now,
             )
             self._talk.tell_purged(namespace, gone)
+
+    def _newest_sign_of_life(self) -> datetime | None:
+        removed = (
+            each.removed
+            for namespace in self._places
+            for each in self._archive.trash(namespace=namespace)
+        )
+        spoken = (each.last_activity for each in self._facts if each.last_activity is not None)
+        return max([*removed, *spoken], default=None)
 
     def _work_on(self, name: str) -> Work:
         self._archive.conversation(name)

@@ -162,7 +162,7 @@ def _sentence(done: Done, dry_run: bool) -> str:
 
 def _compaction(name: str, report: CompactionReport, because: str) -> str:
     verb = "would go" if report.dry_run else "dropped"
-    why = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
+    why = ", ".join(f"{count:,} by {reason}" for reason, count in report.reasons.items())
     runs = ", ".join(
         f"{first}" if first == last else f"{first}-{last}" for first, last in report.ranges[:5]
     )

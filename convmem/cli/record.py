@@ -10,6 +10,7 @@ from convmem import jsontext
 from convmem.cli import values
 from convmem.cli.output.messages import Healing, Messages, is_terminal, write_bytes
 from convmem.cli.places import open_archive
+from convmem.cli.standard_input import read_some
 from convmem.errors import ConvmemError, InvalidTurn, StorageError, UsageError
 from convmem.quantities import format_time
 from convmem.turns import MAX_TURN_BYTES
@@ -99,7 +100,7 @@ def _meta(pairs: list[str]) -> dict[str, str] | None:
 def _read_all(passing: _Tee) -> bytes:
     parts: list[bytes] = []
     size = 0
-    while data := os.read(0, _READ_BYTES):
+    while data := read_some(_READ_BYTES):
         passing.write(data)
         size += len(data)
         if size > _LONGEST_LINE_BYTES:
@@ -281,7 +282,7 @@ class _Stream:
 
         parts = []
         size = 0
-        while data := os.read(0, _READ_BYTES):
+        while data := read_some(_READ_BYTES):
             self._passing.write(data)
             parts.append(data)
             size += len(data)

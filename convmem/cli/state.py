@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from convmem import jsontext
@@ -10,6 +9,7 @@ from convmem.cli import values
 from convmem.cli.output.machine import write_object
 from convmem.cli.output.messages import Messages, is_terminal, stdout_is_terminal, write_bytes
 from convmem.cli.places import open_archive
+from convmem.cli.standard_input import read_some
 from convmem.errors import CorruptLog, UsageError
 from convmem.log.state import MAX_BYTES
 from convmem.progress import Observer
@@ -179,7 +179,7 @@ def _changes(words: list[str]) -> dict[str, Any]:
 def _input() -> bytes:
     parts = []
     size = 0
-    while data := os.read(0, 1 << 16):
+    while data := read_some(1 << 16):
         parts.append(data)
         size += len(data)
         if size > MAX_BYTES:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import subprocess
-import threading
+import time
 from collections.abc import Iterator
-from typing import IO
 
 from convmem.cli.boundary import one_line
 from convmem.cli.interrupts import ctrl_c_waits, let_ctrl_c_through
@@ -18,6 +18,10 @@ from convmem.turns import MAX_TURN_BYTES, Turn
 
 _NOTHING_CHANGED = "nothing was changed"
 _MOST_WORDS = 300
+_LOOK_SECONDS = 0.05
+_READ_BYTES = 1 << 16
+# What is kept of what it prints, and of what it says on standard error.
+_MOST_BYTES = {"out": MAX_TURN_BYTES, "said": 1 << 16}
 
 
 class Summarizer:
@@ -96,26 +100,19 @@ def _text_of(out: bytes) -> str:
 
 
 class _Run:
-    """One run of the command: fed from here, read by threads, ended by a clock."""
+    """One run of the command: fed, listened to and ended from here, without a thread."""
 
     def __init__(self, process: subprocess.Popen[bytes], timeout_seconds: float) -> None:
         self.is_late = False
         self._process = process
-        self._out: list[bytes] = []
-        self._said: list[bytes] = []
-        assert process.stdout is not None and process.stderr is not None
-        self._readers = [
-            threading.Thread(target=_drain, args=(stream, into, most), daemon=True)
-            for stream, into, most in (
-                (process.stdout, self._out, MAX_TURN_BYTES + 1),
-                (process.stderr, self._said, 1 << 16),
-            )
-        ]
-        for reader in self._readers:
-            reader.start()
-        self._clock = threading.Timer(timeout_seconds, self._give_up)
-        self._clock.daemon = True
-        self._clock.start()
+        self._deadline = time.monotonic() + timeout_seconds
+        self._heard = {"out": bytearray(), "said": bytearray()}
+        self._selector = selectors.DefaultSelector()
+        assert process.stdin and process.stdout and process.stderr
+        for stream in (process.stdin, process.stdout, process.stderr):
+            os.set_blocking(stream.fileno(), False)
+        self._selector.register(process.stdout, selectors.EVENT_READ, "out")
+        self._selector.register(process.stderr, selectors.EVENT_READ, "said")
 
     def feed(self, name: str, turns: Iterator[Turn]) -> None:
         """Write the turns; a command that does not want them all is free not to read them."""
@@ -123,54 +120,72 @@ class _Run:
 
         stream = self._process.stdin
         assert stream is not None
+        self._selector.register(stream, selectors.EVENT_WRITE, "in")
         try:
             for turn in turns:
-                shown = {"continuation_id": name, **turn.as_dict()}
-                stream.write(jsontext.dumps(shown) + b"\n")
-        except BrokenPipeError:
-            pass  # it has read enough; whether it failed, its exit code tells
+                line = jsontext.dumps({"continuation_id": name, **turn.as_dict()}) + b"\n"
+                if not self._write(stream.fileno(), line):
+                    break
         finally:
-            try:
-                stream.close()
-            except BrokenPipeError:
-                pass  # the same, for what was still in the buffer
+            self._selector.unregister(stream)
+            stream.close()
 
     def wait(self) -> tuple[bytes, bytes]:
-        """Return what it printed, and what it said on standard error, once it has ended."""
-        self._process.wait()
-        # What it left running in the background may hold its output open: that is not waited for.
-        for reader in self._readers:
-            reader.join(1.0)
-        return b"".join(self._out), b"".join(self._said)
+        """Return what it printed, and what it said on standard error, once it has ended.
+
+        What it left running in the background may hold its output open: that is not waited for.
+        """
+        while self._selector.get_map() and not self.is_late:
+            if self._process.poll() is not None:
+                self._listen(0)
+                break
+            self._listen(_LOOK_SECONDS)
+        while not self.is_late and self._process.poll() is None:
+            # It has closed its output, and goes on.
+            self._check_time()
+            time.sleep(_LOOK_SECONDS)
+        return bytes(self._heard["out"]), bytes(self._heard["said"])
 
     def end(self) -> None:
         """See that nothing of it is left."""
-        self._clock.cancel()
-        self._kill()
-        self._process.wait()
-        for reader in self._readers:
-            reader.join(0.2)
-        for reader, stream in zip(
-            self._readers, (self._process.stdout, self._process.stderr), strict=True
-        ):
-            if stream is not None and not reader.is_alive():
-                stream.close()
-
-    def _give_up(self) -> None:
-        self.is_late = True
-        self._kill()
-
-    def _kill(self) -> None:
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass  # all of it has ended
+        self._process.wait()
+        self._selector.close()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
 
+    def _write(self, fd: int, data: bytes) -> bool:
+        """Write all of *data*, listening meanwhile; say whether somebody still reads."""
+        while data:
+            self._listen(_LOOK_SECONDS)
+            if self.is_late:
+                return False
+            try:
+                data = data[os.write(fd, data) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                return False  # it has read enough; whether it failed, its exit code tells
+        return True
 
-def _drain(stream: IO[bytes], into: list[bytes], most: int) -> None:
-    """Read all, and keep so much of it."""
-    kept = 0
-    while data := stream.read1(1 << 16):  # type: ignore[attr-defined]
-        if kept < most:
-            into.append(data)
-            kept += len(data)
+    def _listen(self, seconds: float) -> None:
+        """Take what it has printed; wait at most so long for something to do."""
+        for key, _ in self._selector.select(seconds):
+            if key.data == "in":
+                continue
+            heard = self._heard[key.data]
+            try:
+                while data := os.read(key.fd, _READ_BYTES):
+                    if len(heard) <= _MOST_BYTES[key.data]:
+                        heard += data
+            except BlockingIOError:
+                continue
+            self._selector.unregister(key.fileobj)
+        self._check_time()
+
+    def _check_time(self) -> None:
+        self.is_late = self.is_late or time.monotonic() >= self._deadline

@@ -135,6 +135,15 @@ def _restore(
                 "clear that one first: convmem state ID clear",
                 continuation_id=name,
             )
+        if done.damaged:
+            in_part = True
+            messages.warn(
+                "damaged",
+                f"{name}: {format_count(done.damaged, 'line')} damaged in the trash, left there",
+                f"see {done.files[0]} in .trash",
+                continuation_id=name,
+                damaged=done.damaged,
+            )
         if done.conflicts:
             in_part = True
             messages.warn(
@@ -231,6 +240,7 @@ class _Talk:
                     "already_there": done.already_there,
                     "conflicts": done.conflicts,
                     "unwanted": done.unwanted,
+                    "damaged": done.damaged,
                     "summaries": len(done.summaries),
                     "state": done.has_state,
                     "files": done.files,

@@ -92,6 +92,7 @@ class Merge:
         already_there: Lines of the trash that are in the log, or came from another file.
         conflicts: Turns of the trash whose ``seq`` or id means another turn of the log.
         unwanted: Turns of the trash that were not asked for.
+        damaged: Lines that were turns when they went, and are none any more.
         summaries: The summaries that were left out, since what they stand for comes back.
         kept: For each file of the trash, the spans of turns that have to stay in it.
         kept_damage: And those of what is no turn.
@@ -111,6 +112,7 @@ class Merge:
         self._files = {source.name for source in trash} if supersedes else set()
         self._wants = wants
         self.restored = self.bytes = self.already_there = self.conflicts = self.unwanted = 0
+        self.damaged = 0
         self.summaries: list[dict[str, Any]] = []
         self.kept: list[list[tuple[int, int]]] = [[] for _ in trash]
         self.kept_damage: list[list[tuple[int, int]]] = [[] for _ in trash]
@@ -214,6 +216,11 @@ class Merge:
                 self.summaries.append(codec.parse_object(line))
                 continue
             if entry.source != _LOG:
+                if not entry.is_turn and not self._trash[entry.source - 1].is_log:
+                    # Damaged since it went: in the log it would be damage that was not there.
+                    self.damaged += 1
+                    self._keep(entry)
+                    continue
                 if line is None or not self._wants(line):
                     self._keep(entry)
                     self.unwanted += entry.is_turn

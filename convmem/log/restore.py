@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from convmem.errors import storage_error
+from convmem.errors import LockTimeout, storage_error
 from convmem.log import records, state, trash
 from convmem.log.files import copy_pieces, temporary_name
 from convmem.log.merging import Merge, Source
@@ -34,6 +34,7 @@ class Restoration:
         already_there: Turns that the log had all along.
         conflicts: Turns that stay in the trash: their ``seq`` or id is another turn's by now.
         unwanted: Turns that stay in the trash since they were not asked for.
+        damaged: Lines that stay there since they were damaged in it.
         first_seq, last_seq: Of the turns that came back.
         files: The files of the trash that were looked at.
         summaries: Turns that stood for what is back, as JSON objects: they left the log.
@@ -47,6 +48,7 @@ class Restoration:
         self.already_there = 0
         self.conflicts = 0
         self.unwanted = 0
+        self.damaged = 0
         self.first_seq: int | None = None
         self.last_seq: int | None = None
         self.files: list[str] = []
@@ -61,6 +63,7 @@ class Restoration:
         self.already_there = merge.already_there
         self.conflicts = merge.conflicts
         self.unwanted = merge.unwanted
+        self.damaged = merge.damaged
         self.first_seq = merge.first_seq
         self.last_seq = merge.last_seq
         self.summaries = merge.summaries
@@ -140,6 +143,11 @@ def restore(
                 made = False
             _put_away(log, held, files, sources, merge, done, timeout_seconds)
         return done
+    except FileNotFoundError as error:
+        raise LockTimeout(
+            f"{log.name}.jsonl was restored, purged or deleted by somebody else meanwhile",
+            hint="nothing is lost; see what is in the trash now, and try again",
+        ) from error
     except OSError as error:
         raise storage_error(error, f"cannot restore {log.name}.jsonl") from error
     finally:
@@ -169,7 +177,7 @@ def _tried(
     """Merge into *target*. Summaries go only where all that they stand for comes back."""
     merge = Merge(sources, wants or _all, supersedes=wants is None)
     target.copy(merge.pieces(current, advanced))
-    if merge.conflicts and merge.summaries:
+    if (merge.conflicts or merge.damaged) and merge.summaries:
         merge = Merge(sources, wants or _all, supersedes=False)
         target.restart()
         target.copy(merge.pieces(current, advanced))

@@ -10,10 +10,10 @@ import os
 import time
 
 from convmem.errors import ConvmemError, StorageDenied, StorageFull, storage_error
-from convmem.log import locks
+from convmem.log import audit, deleted, dropped, heal, locks, state, trash
 from convmem.log.files import Folder, temporary_name, write_all
 from convmem.quantities import format_duration, format_size
-from convmem.stores import stats
+from convmem.stores import long_ids, stats
 from convmem.stores.health import DEGRADED, HEALTHY, UNHEALTHY, Check, Health
 
 TYPE_CHECKING = False
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 # No id's name holds a "+", so this is never taken for some log's.
 _PROBE = "+health"
 _PROBE_BYTES = 4096
+# Folders of a namespace without which something cannot be done.
+_OURS = (
+    locks.FOLDER,
+    trash.FOLDER,
+    deleted.FOLDER,
+    dropped.FOLDER,
+    heal.QUARANTINE,
+    audit.FOLDER,
+    state.FOLDER,
+    long_ids.FOLDER,
+)
 # Each is one sync; what is so of these is so of the others, but for their permissions.
 _MOST_PROBES = 16
 # An examination is no audit: what it may read to count, in each namespace, takes part of a second.
@@ -117,6 +128,7 @@ def _writable(places: Places, root: Folder, names: list[str]) -> Check:
         for at, name in enumerate(names):
             path = places.namespace_path(name)
             folder = places.folder(name, create=False)
+            _check_folders(folder)
             if at < _MOST_PROBES:
                 _probe(folder)
             elif not os.access(path, os.W_OK | os.X_OK):
@@ -126,6 +138,20 @@ def _writable(places: Places, root: Folder, names: list[str]) -> Check:
     except (ConvmemError, OSError) as error:
         return _failed("writable", error, path)
     return Check("writable", HEALTHY, "a file could be made, synced and removed")
+
+
+def _check_folders(folder: Folder) -> None:
+    """Raise if something else stands in the place of a folder of ours: all that needs it stops."""
+    for name in _OURS:
+        try:
+            inner = folder.existing_subfolder(name)
+        except FileNotFoundError:
+            continue  # made when it is needed
+        except OSError as error:
+            raise storage_error(error, f"cannot open {os.path.join(folder.path, name)}") from error
+        inner.close()
+        if not os.access(name, os.W_OK | os.X_OK, dir_fd=folder.fd):
+            raise StorageDenied(f"cannot write in {os.path.join(folder.path, name)}")
 
 
 def _probe(folder: Folder) -> None:

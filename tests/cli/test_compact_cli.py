@@ -432,7 +432,7 @@ def test_a_dry_run_names_each_conversation_and_why(cli, fill):
     answer = cli("compact", "--all", "--keep-last", "4", "--dry-run")
     first, second, total = answer.text.splitlines()
     assert first.startswith("a: 6 turns (")
-    assert "would go [keep_last 6; seq 1-6]; 4 kept" in first
+    assert "would go [6 by keep_last; seq 1-6]; 4 kept" in first
     assert second.startswith("b: 6 turns (")
     assert total.startswith("would drop 12 turns (")
     assert total.endswith("from 2 of 3 conversations")

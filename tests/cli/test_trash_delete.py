@@ -490,6 +490,7 @@ def test_restore_says_what_came_back_and_gives_back_the_bytes(cli, fill, log):
         "already_there",
         "conflicts",
         "unwanted",
+        "damaged",
         "summaries",
         "state",
         "files",
