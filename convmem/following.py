@@ -42,6 +42,11 @@ class Following:
         """How often the log was removed or made anew, so that the iteration began again."""
         return self._follower.diverged
 
+    @property
+    def missed(self) -> int:
+        """How many turns a compaction, or a deletion, took before they were seen."""
+        return self._follower.missed
+
     def __iter__(self) -> Iterator[Turn]:
         return self
 

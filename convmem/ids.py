@@ -85,7 +85,7 @@ def decode_name(name: str) -> str | None:
                 return None
             at += 3
         else:
-            raw += name[at].encode()
+            raw += name[at].encode("utf-8", "surrogateescape")  # any bytes may be a file's name
             at += 1
     try:
         continuation_id = raw.decode()

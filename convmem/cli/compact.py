@@ -14,7 +14,13 @@ from convmem.cli.compact_jobs import Job, carry_out, helpers_for
 from convmem.cli.compact_talk import Talk
 from convmem.cli.output.bar import Bar
 from convmem.cli.output.messages import Messages
-from convmem.cli.places import namespace_of, open_archive, root_of, settings_of
+from convmem.cli.places import (
+    namespace_of,
+    open_archive,
+    require_archive,
+    root_of,
+    settings_of,
+)
 from convmem.cli.spec import Context
 from convmem.cli.summarizing import Summarizer
 from convmem.errors import ConversationNotFound, ConvmemError, UsageError
@@ -60,6 +66,8 @@ def run(
             "--summarize-with and --discard do not go together",
             hint="a summary stands for turns that are in the trash",
         )
+    if all_conversations:
+        require_archive(context)
     policy = RetentionPolicy(
         keep_last=values.count("--keep-last", keep_last),
         max_age=values.duration("--max-age", max_age),
@@ -76,6 +84,8 @@ def run(
         settings.seconds("lock_timeout"),
         settings.seconds("remember"),
         settings.word("output.log"),
+        json,
+        quiet,
         None
         if summarize_with is None
         else Summarizer(summarize_with, settings.seconds("summarize_timeout")),

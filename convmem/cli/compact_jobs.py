@@ -17,6 +17,7 @@ from threading import Lock, get_ident
 from convmem import maintenance
 from convmem.archive import Archive
 from convmem.cli.interrupts import ctrl_c_waits, let_ctrl_c_through
+from convmem.cli.output.messages import Healing, Messages
 from convmem.cli.places import observed
 from convmem.cli.summarizing import Summarizer
 from convmem.errors import ConvmemError
@@ -45,6 +46,8 @@ class Job:
     lock_timeout_seconds: float
     remember_seconds: float
     log: str
+    as_json: bool
+    quiet: bool
     summarizer: Summarizer | None = None
 
     def opened(self, observer: Observer) -> Archive:
@@ -81,7 +84,7 @@ def carry_out(
 
 
 def _one_by_one(job: Job, works: Sequence[Work], advance: Callable[[int], None]) -> Iterator[Done]:
-    progress = _Advancing(advance)
+    progress = _Advancing(Messages(as_json=job.as_json, quiet=job.quiet), advance)
     with job.opened(progress) as archive:
         if len(works) > 1:
             for namespace in {work.namespace for work in works}:
@@ -172,10 +175,11 @@ def _let_ctrl_c_end_us() -> None:
     let_ctrl_c_through()
 
 
-class _Advancing(Observer):
-    """Passes progress on to the bar."""
+class _Advancing(Healing):
+    """Passes progress on to the bar, and says what had to be healed on the way."""
 
-    def __init__(self, advance: Callable[[int], None]) -> None:
+    def __init__(self, messages: Messages, advance: Callable[[int], None]) -> None:
+        super().__init__(messages)
         self._advance = advance
         self._teller = get_ident()
         self._guard = Lock()

@@ -11,7 +11,7 @@ from convmem.cli import values
 from convmem.cli.boundary import EXIT_CODES, one_line
 from convmem.cli.output.bar import Bar
 from convmem.cli.output.messages import Messages, stdout_is_terminal
-from convmem.cli.places import namespace_of, open_archive
+from convmem.cli.places import namespace_of, open_archive, require_archive
 from convmem.cli.spec import Context
 from convmem.errors import ConversationNotFound, ConvmemError, UsageError
 from convmem.log import cold_report
@@ -53,6 +53,8 @@ def run(
             return chat.uncompress(even_damaged=damaged, dry_run=dry_run)
         return chat.compress(idle=idle_seconds, dry_run=dry_run, now=now)
 
+    if all_conversations:
+        require_archive(context)
     talk = _Talk(
         Messages(as_json=json, quiet=quiet),
         namespace=namespace_of(context),

@@ -6,6 +6,7 @@ import os
 import sys
 
 from convmem.archive import DEFAULT_NAMESPACE, Archive, default_root
+from convmem.errors import StorageError
 from convmem.log.durability import Durability
 from convmem.settings import Settings
 
@@ -55,6 +56,20 @@ def observed(observer: Observer | None, log: str) -> Observer | None:
 
     events = EventLog.to_stream(sys.stderr)
     return events if observer is None else Observers(observer, events)
+
+
+def require_archive(context: Context) -> None:
+    """Raise if there is no archive: work on "all" of one that is not mounted is not done.
+
+    Raises:
+        StorageError: There is none.
+    """
+    root = os.path.expanduser(root_of(context))
+    if not os.path.isdir(root):
+        raise StorageError(
+            f"there is no archive at {root}",
+            hint="name it with --archive, mount its disk, or begin it with: convmem record",
+        )
 
 
 def settings_of(context: Context, messages: Messages | None = None) -> Settings:

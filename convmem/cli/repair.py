@@ -8,7 +8,7 @@ from convmem.cli import values
 from convmem.cli.boundary import one_line
 from convmem.cli.output.bar import Bar
 from convmem.cli.output.messages import Messages
-from convmem.cli.places import namespace_of, open_archive
+from convmem.cli.places import namespace_of, open_archive, require_archive
 from convmem.cli.spec import Context
 from convmem.cli.verify import Watch, chosen, status_of, total_bytes
 from convmem.errors import ConversationNotFound, ConvmemError
@@ -35,6 +35,8 @@ def run(
     json: bool,
 ) -> int:
     """Repair, and return the exit status."""
+    if all_conversations:
+        require_archive(context)
     messages = Messages(as_json=json, quiet=quiet)
     now = values.now(context)
     failures: list[ConvmemError] = []

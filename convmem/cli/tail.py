@@ -12,6 +12,7 @@ from convmem.errors import UsageError, storage_error
 from convmem.log.follow import Cursor
 from convmem.log.read import Filter
 from convmem.progress import Observer
+from convmem.quantities import format_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class _Tracker:
         self._skipped = skipped
         self._messages = messages
         self._diverged = 0
+        self._missed = 0
 
     def run(
         self,
@@ -171,6 +173,7 @@ class _Tracker:
                 self._writer.flush()
                 self._skipped.tell()
                 self._tell_divergence(following.diverged)
+                self._tell_missed(following.missed)
                 self._save(following.cursor)
         for stored in last:
             self._writer.write(stored)
@@ -178,6 +181,19 @@ class _Tracker:
         # After the turns are out: a crash between the two repeats turns, it loses none.
         self._save(following.cursor)
         self._tell_divergence(following.diverged)
+        self._tell_missed(following.missed)
+
+    def _tell_missed(self, count: int) -> None:
+        if count > self._missed:
+            what = format_count(count - self._missed, "turn")
+            self._messages.warn(
+                "missed",
+                f"{self._chat.continuation_id}: {what} went before they could be shown",
+                "see what went with: convmem trash list",
+                continuation_id=self._chat.continuation_id,
+                missed=count - self._missed,
+            )
+        self._missed = count
 
     def _tell_divergence(self, count: int) -> None:
         if count > self._diverged:

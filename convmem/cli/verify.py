@@ -9,7 +9,7 @@ from convmem.archive import Archive
 from convmem.cli.boundary import EXIT_CODES, one_line
 from convmem.cli.output.bar import Bar
 from convmem.cli.output.messages import Healing, Messages
-from convmem.cli.places import namespace_of, open_archive
+from convmem.cli.places import namespace_of, open_archive, require_archive
 from convmem.cli.spec import Context
 from convmem.errors import ConversationNotFound, ConvmemError, UsageError
 from convmem.log.verify_report import BLANK, NOT_UNPACKED, UNSEALED, Finding, VerifyReport
@@ -32,6 +32,8 @@ def run(
     json: bool,
 ) -> int:
     """Check, and return the exit status."""
+    if all_conversations:
+        require_archive(context)
     messages = Messages(as_json=json, quiet=quiet)
     talk = _Talk(namespace_of(context), as_json=json, quiet=quiet)
     failures: list[ConvmemError] = []

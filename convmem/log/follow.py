@@ -157,6 +157,7 @@ class Follower:
     Attributes:
         cursor: Behind the last turn that was yielded. Save ``str(cursor)`` to go on from there
             in another process.
+        missed: How many numbers were given out and dropped again before they were seen.
         diverged: How often the log turned out not to be the one that was followed before
             (removed and made anew, or cut short and written again).
     """
@@ -172,6 +173,8 @@ class Follower:
     ) -> None:
         self.cursor = after or Cursor()
         self.diverged = 0
+        self.missed = 0
+        self._has_changed = after is not None  # since the last turn: some may be gone
         self._open_folder = open_folder
         self._folder: Folder | None = None
         self._file = f"{name}.jsonl"
@@ -273,12 +276,20 @@ class Follower:
             records.forward(self._fd, self._offset, end, told.append), told.append
         ):
             self._tell(told)
+            self._count_missed(stored)
             self._offset = stored.offset + len(stored.line) + 1
             self.cursor = self.cursor.step(stored)
             self._seen.append((stored.offset, codec.line_crc(stored.line), self.cursor))
             yield stored
         # Damage that no turn follows may yet be healed, or be a batch in the making: it is told
         # once a turn has come behind it.
+
+    def _count_missed(self, stored: StoredTurn) -> None:
+        """Count a gap in the numbers behind the place where the log was replaced: unseen turns."""
+        if self._has_changed and stored.seq is not None:
+            if self.cursor.seq:
+                self.missed += max(0, stored.seq - self.cursor.seq - 1)
+            self._has_changed = False
 
     def _tell(self, told: list[records.Damage]) -> None:
         for damage in told:
@@ -335,6 +346,7 @@ class Follower:
             if self.cursor != Cursor():
                 self.diverged += 1
             self.cursor = Cursor()
+        self._has_changed = self._has_changed or self._fd >= 0
         old, self._fd = self._fd, fd
         if old >= 0:
             os.close(old)

@@ -55,6 +55,8 @@ def remove(
 ) -> Removal:
     """Move the log to the trash, and the conversation's state with it; costs the same at any size.
 
+    A compressed log is unpacked first, and needs the room for that.
+
     *going* is told what goes just before it goes, and if it raises, nothing does; *went* that it is
     gone, whatever may fail then.
 

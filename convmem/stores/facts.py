@@ -10,6 +10,7 @@ import os
 import stat
 import time
 
+from convmem import ids
 from convmem.errors import ConvmemError, CorruptLog, storage_error
 from convmem.log.count import Counts
 from convmem.log.count import count as count_log
@@ -177,17 +178,25 @@ def _states(
             if file.endswith(PLAIN):
                 if file[0] != "." and entry.is_file(follow_symlinks=False):
                     name = file[: -len(PLAIN)]
-                    plain.add(name)
-                    yield name, False, entry.stat(follow_symlinks=False)
+                    if _is_ours(name):
+                        plain.add(name)
+                        yield name, False, entry.stat(follow_symlinks=False)
             elif (
                 file.endswith(COMPRESSED)
                 and file[0] != "."
                 and entry.is_file(follow_symlinks=False)
             ):
-                compressed.append(file[: -len(COMPRESSED)])
+                name = file[: -len(COMPRESSED)]
+                if _is_ours(name):
+                    compressed.append(name)
         except FileNotFoundError:
             continue  # removed while we looked
     yield from _states(folder, (name for name in compressed if name not in plain))
+
+
+def _is_ours(name: str) -> bool:
+    """Whether some id has that name: other files that end alike are passed over."""
+    return ids.is_hashed(name) or ids.decode_name(name) is not None
 
 
 def _look_at(

@@ -513,6 +513,6 @@ def test_a_closed_standard_input_is_an_error_and_no_empty_turn(cli, log):
         ("record", "trip", "--jsonl"),
         ("state", "trip", "set", "t=-"),
     ):
-        answer = cli(*words, prepare="os.close(0)", code=4)
+        answer = cli(*words.split(), prepare="os.close(0)", code=4)
         assert "cannot read standard input" in answer.err
     assert not log().exists()

@@ -494,3 +494,22 @@ def test_a_closed_follower_holds_nothing_open(chat):
         assert len(os.listdir("/proc/self/fd")) <= before
     finally:
         gc.enable()
+
+
+def test_what_went_before_it_could_be_seen_is_counted(archive):
+    """A watcher that reports "all seen" must know when it cannot."""
+    chat = archive.conversation("trip")
+    for number in range(3):
+        chat.record("user", number)
+    following = chat.follow(idle_timeout=0.3)
+    assert [next(following).content for _ in range(3)] == [0, 1, 2]
+    assert following.missed == 0
+    for number in range(3, 9):
+        chat.record("user", number)
+    seen = str(following.cursor)
+    # Twice, so that the file in between is gone as well.
+    chat.compact(RetentionPolicy(keep_last=3))
+    chat.compact(RetentionPolicy(keep_last=2))
+    again = chat.follow(after=seen, idle_timeout=0)
+    assert [turn.content for turn in again] == [7, 8]
+    assert again.missed == 4
