@@ -165,9 +165,9 @@ Examples:
   convmem delete oslo-trip dinner
   convmem trash restore oslo-trip
 
-It costs the same for any size, but for a compressed one, which is unpacked first. The trash keeps them until somebody purges it. A conversation of
-that name that is begun anew goes on with the numbers where the old one ended, so that both can
-be put together again.
+It costs the same for any size, but for a compressed one, which is unpacked first. The trash
+keeps them until somebody purges it. A conversation of that name that is begun anew goes on with
+the numbers where the old one ended, so that both can be put together again.
 
 At a terminal it asks before, unless --yes. To delete all conversations of a namespace in one go
 takes --everything. What the keep-list of convmem.toml names is refused.
