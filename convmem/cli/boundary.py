@@ -171,7 +171,9 @@ def one_line(text: str) -> str:
 
 def print_error(line: str) -> None:
     try:
-        print(line, file=sys.stderr, flush=True)
+        # In one go: another thread may have something to say, too.
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
     except (OSError, ValueError):
         pass  # nobody listens on stderr; the exit code still tells
 

@@ -12,6 +12,7 @@ import os
 
 from convmem import jsontext
 from convmem.log.files import sync_data, write_all
+from convmem.log.locks import fcntl
 from convmem.quantities import format_time
 
 TYPE_CHECKING = False
@@ -42,10 +43,12 @@ def note(folder: Folder, now: datetime, entry: Mapping[str, Any], *, is_lasting:
     try:
         fd = _open(inner, name)
         try:
+            if fcntl is not None:
+                # Others may be in the middle of a line: it must not pass for one that is torn.
+                fcntl.flock(fd, fcntl.LOCK_EX)
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
                 line = b"\n" + line  # a crash has torn the last one
-            # One write at the end of the file: writers of other conversations do the same.
             try:
                 write_all(fd, line)
             except OSError:

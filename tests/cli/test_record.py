@@ -508,11 +508,7 @@ def test_an_archive_that_others_can_write_is_refused(cli):
 
 def test_a_closed_standard_input_is_an_error_and_no_empty_turn(cli, log):
     """A job whose input was lost must not pass for one that said nothing."""
-    for words in (
-        ("record", "trip"),
-        ("record", "trip", "--jsonl"),
-        ("state", "trip", "set", "t=-"),
-    ):
+    for words in ("record trip", "record trip --jsonl", "state trip set t=-"):
         answer = cli(*words.split(), prepare="os.close(0)", code=4)
         assert "cannot read standard input" in answer.err
     assert not log().exists()
