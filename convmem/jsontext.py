@@ -84,9 +84,29 @@ def _load_orjson() -> Any:
     if _calls_before_orjson > 0:
         _calls_before_orjson -= 1
         return None
-    import orjson
+    _orjson = _import_undisturbed()
+    return _orjson
 
-    _orjson = orjson
+
+def _import_undisturbed() -> Any:
+    """Import orjson while Ctrl-C and its like wait.
+
+    An exception in the middle of it, as a signal handler raises, ends the process with a
+    segmentation fault (seen with orjson 3.13.0 on Python 3.11).
+    """
+    import signal
+
+    if not hasattr(signal, "pthread_sigmask"):
+        import orjson
+
+        return orjson
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGALRM}
+    )
+    try:
+        import orjson
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return orjson
 
 
