@@ -20,9 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import convmem
 from convmem import Archive
+
+# The same examples in each run, so that who changes something else is not stopped by a find. Who
+# looks for finds gives a number of examples: then they are new each time.
+settings.register_profile("same", derandomize=True)
+if "CONVMEM_EXAMPLES" not in os.environ:
+    settings.load_profile("same")
 
 PATIENCE_SECONDS = 30.0
 HOUSE = Path(convmem.__file__).parents[1]

@@ -179,12 +179,13 @@ class Folder:
         """Move the file *source* of another folder here, as *target*, in one step."""
         os.rename(source, target, src_dir_fd=other.fd, dst_dir_fd=self.fd)
 
-    def remove(self, name: str) -> None:
-        """Remove the file *name*; not being there is fine."""
+    def remove(self, name: str) -> bool:
+        """Remove the file *name*; say whether it was there."""
         try:
             os.unlink(name, dir_fd=self.fd)
         except FileNotFoundError:
-            pass
+            return False
+        return True
 
     def sync(self) -> None:
         """Make the names in this folder survive a power cut. Threads that wait share one sync."""

@@ -85,14 +85,14 @@ def fill(
         inner.close()
 
 
-def remove(folder: Folder, file_name: str) -> None:
-    """Remove one file for good; not being there is fine."""
+def remove(folder: Folder, file_name: str) -> bool:
+    """Remove one file for good; say whether it was there."""
     try:
         inner = folder.existing_subfolder(FOLDER)
     except FileNotFoundError:
-        return
+        return False
     try:
-        inner.remove(file_name)
+        return inner.remove(file_name)
     finally:
         inner.close()
 

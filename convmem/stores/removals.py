@@ -154,11 +154,7 @@ class DirectoryTrash:
         except FileNotFoundError:
             return []
         noted = Noted(folder, now, namespace)
-        gone = []
-        for each in files:
-            if not dry_run:
-                self._purge_one(folder, each, noted)
-            gone.append(each)
+        gone = [each for each in files if dry_run or self._purge_one(folder, each, noted)]
         if gone and not dry_run:
             try:
                 self._forget_what_cannot_come_back(folder, namespace, now)
@@ -166,23 +162,29 @@ class DirectoryTrash:
                 raise storage_error(error, "purged, but cannot tidy up behind it") from error
         return gone
 
-    def _purge_one(self, folder: Folder, file: TrashFile, noted: Noted) -> None:
+    def _purge_one(self, folder: Folder, file: TrashFile, noted: Noted) -> bool:
+        """Remove one file; say whether it was there still: somebody else may purge, too."""
         name = file.continuation_id or file.name
         try:
-            self._purge_noted(folder, file, name, noted)
+            with noted:
+                return self._purge_noted(folder, file, name, noted)
+        except FileNotFoundError:
+            return False
         except OSError as error:
             raise storage_error(error, f"cannot purge {file.file_name}") from error
 
-    def _purge_noted(self, folder: Folder, file: TrashFile, name: str, noted: Noted) -> None:
-        with noted:
-            try:
+    def _purge_noted(self, folder: Folder, file: TrashFile, name: str, noted: Noted) -> bool:
+        try:
+            noted.note("purge", name, bytes=file.bytes, trash=file.file_name)
+        except StorageFull:
+            # This is what makes room: there is some for the note once it is done.
+            if trash.remove(folder, file.file_name):
                 noted.note("purge", name, bytes=file.bytes, trash=file.file_name)
-            except StorageFull:
-                # This is what makes room: there is some for the note once it is done.
-                trash.remove(folder, file.file_name)
-                noted.note("purge", name, bytes=file.bytes, trash=file.file_name)
-                return
-            trash.remove(folder, file.file_name)
+                return True
+            return False
+        if not trash.remove(folder, file.file_name):
+            raise FileNotFoundError("purged by somebody else meanwhile")
+        return True
 
     def _forget_what_cannot_come_back(self, folder: Folder, namespace: str, now: datetime) -> None:
         """Of a conversation that is gone from the log and the trash, nothing has to be known."""
