@@ -1,151 +1,91 @@
-"""The crash tests at length: python tests/crash/campaign.py --kill-cycles 1000 --seed 7
+"""The crash laboratory with one command: python tests/crash/campaign.py
 
-Prints what was tried, how many turns were answered meanwhile, and how many of them were lost,
-doubled, reordered or halved. The exit code is 1 if there were any.
+Carries out every trial at length and prints what was tried, how many turns were answered
+meanwhile, and how many of them were lost, doubled, reordered or halved. Then it takes the
+safeguards out of convmem, one at a time, and sees whether the trials notice.
+
+The exit code is 0 if nothing was wrong, every control was caught, and something could be run.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from dataclasses import dataclass, field
 
-from faults import (
-    COMPANY,
-    EIO_FOR_EVER,
-    EIO_ONCE,
-    FAULTS,
-    FULL_FOR_EVER,
-    KILLED_BEFORE,
-    KILLED_WITHIN,
-    SCENARIOS,
-    SHORT_THEN_FULL,
-    Bench,
-)
-from killing import Killing
+from lab import Control, Setup, Trial
 from ledger import KINDS, Findings
-from load import round_of_load
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from upkeep import UpkeepKilling
-
-_TWICE = (KILLED_BEFORE, KILLED_WITHIN, SHORT_THEN_FULL, EIO_ONCE, EIO_FOR_EVER, FULL_FOR_EVER)
-# Processes, threads of each, turns of each thread, durability.
-_SHAPES = ((6, 2, 800, "none"), (4, 4, 150, "always"), (8, 1, 400, "interval"))
-
-Case = tuple[int, Findings]  # answered turns, and what was wrong
+from trials import TRIALS
 
 
-class _Tally:
-    """One row of the table."""
+@dataclass(slots=True)
+class Tally:
+    """What came of one trial."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.cases = self.answered = 0
-        self.findings = Findings()
-        self.note = ""
+    trial: Trial
+    cases: int = 0
+    answered: int = 0
+    seconds: float = 0.0
+    findings: Findings = field(default_factory=Findings)
+    skipped: str | None = None
+    uncaught: list[str] = field(default_factory=list)
+    caught: int = 0
 
+    @property
+    def is_good(self) -> bool:
+        return not self.findings and not self.uncaught
 
-def single_faults(folder: str) -> Iterator[Case]:
-    """Yield a case for each fault and each company at each call of each scenario."""
-    for scenario in SCENARIOS:
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            bench = Bench(place, scenario)
-            for at, kind in bench.cases((*FAULTS, *COMPANY)):
-                findings, outcome = bench.run(at, kind)
-                where = Findings()
-                where.extend(findings, f"{scenario.name}, {kind} {at}: ")
-                yield len(outcome.answers), where
-
-
-def double_faults(folder: str) -> Iterator[Case]:
-    """Yield a case for each death, and each fault at each call of the recovery from it."""
-    for scenario in SCENARIOS:
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            for what, findings, outcome in Bench(place, scenario).run_twice(_TWICE):
-                where = Findings()
-                where.extend(findings, f"{scenario.name}, {what}: ")
-                yield len(outcome.answers), where
-
-
-def kill_cycles(folder: str, cycles: int, seed: int) -> Iterator[Case]:
-    """Yield a case for each cycle."""
-    with Killing(folder, seed) as killing:
-        for _ in range(cycles):
-            before = killing.answered
-            findings = killing.cycle()
-            where = Findings()
-            where.extend(findings, f"seed {seed}, cycle {killing.cycles - 1}: ")
-            yield killing.answered - before, where
-
-
-def upkeep_cycles(folder: str, cycles: int, seed: int) -> Iterator[Case]:
-    """Yield a case for each cycle of those who tidy up, delete, restore and repair."""
-    with UpkeepKilling(folder, seed) as killing:
-        for _ in range(cycles):
-            before = killing.answered
-            findings = killing.cycle()
-            where = Findings()
-            where.extend(findings, f"seed {seed}, cycle {killing.cycles - 1}: ")
-            yield killing.answered - before, where
-
-
-def concurrency_rounds(folder: str, rounds: int, seed: int, stalls: list[float]) -> Iterator[Case]:
-    """Yield a case for each round; put each one's longest stall among *stalls*."""
-    for nth in range(rounds):
-        processes, threads, turns, durability = _SHAPES[nth % len(_SHAPES)]
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            result = round_of_load(
-                place,
-                processes=processes,
-                threads=threads,
-                turns=turns,
-                durability=durability,
-                seed=seed + nth,
-            )
-        stalls.append(result.longest_stall_seconds)
-        where = Findings()
-        where.extend(result.findings, f"round {nth}: ")
-        yield result.answered, where
+    def as_json(self) -> dict[str, object]:
+        return {
+            "test": self.trial.name,
+            "promise": self.trial.promise,
+            "unit": self.trial.unit,
+            "skipped": self.skipped,
+            "cases": self.cases,
+            "answered": self.answered,
+            "seconds": round(self.seconds, 1),
+            **{kind: self.findings.count(kind) for kind in KINDS},
+            "controls_caught": self.caught,
+            "controls_not_caught": self.uncaught,
+            "notes": self.trial.notes,
+        }
 
 
 def main() -> int:
     """Run what was asked for; return the exit code."""
     options = _options()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    if options.list:
+        for trial in TRIALS:
+            print(f"{trial.name}: {trial.promise}")
+        return 0
+    chosen = [trial for trial in TRIALS if not options.only or trial.name in options.only]
     console.print(f"seed {options.seed}")
-    stalls: list[float] = []
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        plan: list[tuple[str, int | None, Iterator[Case]]] = []
-        if not options.no_faults:
-            plan.append(("one fault", None, single_faults(folder)))
-            plan.append(("death, then a fault", None, double_faults(folder)))
-        if options.kill_cycles:
-            cycles = kill_cycles(folder, options.kill_cycles, options.seed)
-            plan.append(("kill -9", options.kill_cycles, cycles))
-        if options.upkeep_cycles:
-            cycles = upkeep_cycles(folder, options.upkeep_cycles, options.seed)
-            plan.append(("kill -9 of upkeep", options.upkeep_cycles, cycles))
-        if options.concurrency_rounds:
-            rounds = concurrency_rounds(folder, options.concurrency_rounds, options.seed, stalls)
-            plan.append(("many at once", options.concurrency_rounds, rounds))
-        tallies = _carry_out(plan, console)
+    tallies = _carry_out(chosen, options, console)
     console.print(_table(tallies))
-    if stalls:
-        console.print(f"longest stall of a writer: {max(stalls) * 1000:.0f} ms")
-    for tally in tallies:
-        if tally.findings:
-            console.print(f"{tally.name}:\n{tally.findings}", markup=False, highlight=False)
-    return int(any(tally.findings for tally in tallies))
+    _explain(tallies, options.seed, console)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(
+                {"seed": options.seed, "tests": [t.as_json() for t in tallies]}, file, indent=1
+            )
+            file.write("\n")
+    if all(tally.skipped is not None for tally in tallies):
+        console.print("this machine could run none of them: that shows nothing")
+        return 1
+    return int(not all(tally.is_good for tally in tallies))
 
 
-def _carry_out(
-    plan: list[tuple[str, int | None, Iterator[Case]]], console: Console
-) -> list[_Tally]:
+def _carry_out(chosen: list[Trial], options: argparse.Namespace, console: Console) -> list[Tally]:
     tallies = []
     columns = (
         TextColumn("{task.description}"),
@@ -154,37 +94,107 @@ def _carry_out(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        for name, total, cases in plan:
-            tally = _Tally(name)
+        for trial in chosen:
+            tally = Tally(trial, skipped=trial.missing())
             tallies.append(tally)
-            task = progress.add_task(name, total=total)
-            for answered, findings in cases:
-                tally.cases += 1
-                tally.answered += answered
-                tally.findings.extend(findings)
-                progress.advance(task)
-            progress.update(task, total=tally.cases)
+            if tally.skipped is not None:
+                console.print(f"{trial.name}: skipped: {tally.skipped}", markup=False)
+                continue
+            _try(trial, tally, options, progress)
+            if not options.no_controls and options.case is None:
+                for control in trial.controls:
+                    _take_out(control, tally, options, progress)
     return tallies
 
 
-def _table(tallies: list[_Tally]) -> Table:
-    table = Table("test", "cases", "answered turns", *KINDS)
+def _try(trial: Trial, tally: Tally, options: argparse.Namespace, progress: Progress) -> None:
+    wanted = None if trial.goal is None else max(1, round(trial.goal * options.scale))
+    task = progress.add_task(escape(trial.name), total=wanted)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for case in trial.cases(Setup(folder, options.seed, wanted, options.case)):
+            tally.cases += case.count
+            tally.answered += case.answered
+            tally.findings.extend(case.findings, f"case {case.label!r}: ")
+            progress.advance(task, case.count)
+    tally.seconds = time.perf_counter() - began
+    progress.update(task, total=tally.cases, completed=tally.cases)
+
+
+def _take_out(
+    control: Control, tally: Tally, options: argparse.Namespace, progress: Progress
+) -> None:
+    task = progress.add_task(escape(f"  {control.name}"), total=control.limit)
+    tried = 0
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for case in control.cases(Setup(folder, options.seed, control.limit)):
+            tried += case.count
+            progress.advance(task, case.count)
+            if case.findings:
+                tally.caught += 1
+                break
+            if tried >= control.limit:
+                tally.uncaught.append(control.name)
+                break
+        else:
+            tally.uncaught.append(control.name)
+    progress.remove_task(task)
+
+
+def _table(tallies: list[Tally]) -> Table:
+    table = Table("test", "cases", "answered turns", *KINDS, "controls caught", "seconds")
+    for column in table.columns[1:]:
+        column.justify = "right"
     for tally in tallies:
-        figures = [tally.cases, tally.answered, *(tally.findings.count(kind) for kind in KINDS)]
-        table.add_row(tally.name, *(f"{figure:,}" for figure in figures))
+        name = escape(tally.trial.name)
+        if tally.skipped is not None:
+            table.add_row(name, escape(f"skipped: {tally.skipped}"))
+            continue
+        counts = [tally.findings.count(kind) for kind in KINDS]
+        controls = tally.caught + len(tally.uncaught)
+        table.add_row(
+            name,
+            f"{tally.cases:,} {tally.trial.unit}",
+            f"{tally.answered:,}",
+            *(f"{count:,}" for count in counts),
+            f"{tally.caught} of {controls}" if controls else "",
+            f"{tally.seconds:,.0f}",
+        )
     return table
+
+
+def _explain(tallies: list[Tally], seed: int, console: Console) -> None:
+    for tally in tallies:
+        for what, value in tally.trial.notes.items():
+            console.print(f"{tally.trial.name}: {what}: {value:,.0f}", markup=False)
+        if tally.findings:
+            console.print(f"{tally.trial.name}:\n{tally.findings}", markup=False, highlight=False)
+            console.print(
+                f"again: campaign.py --only {tally.trial.name!r} --seed {seed} --case LABEL",
+                markup=False,
+                highlight=False,
+            )
+        for name in tally.uncaught:
+            console.print(f"{tally.trial.name}: not caught: {name}", markup=False)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kill-cycles", type=int, default=1000, metavar="N")
-    parser.add_argument("--upkeep-cycles", type=int, default=300, metavar="N")
-    parser.add_argument("--concurrency-rounds", type=int, default=20, metavar="N")
-    parser.add_argument("--no-faults", action="store_true", help="leave the single faults out")
+    parser.add_argument("--list", action="store_true", help="say what there is, and end")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this trial (repeatable)")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, metavar="X", help="so much of each goal (default: 1)"
+    )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--case", metavar="LABEL", help="only the case of this label, again")
+    parser.add_argument("--no-controls", action="store_true", help="leave the controls out")
+    parser.add_argument("--json", metavar="FILE", help="write the table here too")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the archives stand")
     options = parser.parse_args()
     options.folder = os.path.realpath(options.folder)
+    unknown = set(options.only or ()) - {trial.name for trial in TRIALS}
+    if unknown:
+        parser.error(f"no such trial: {', '.join(sorted(unknown))}; see --list")
     return options
 
 
