@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from convmem.cli.spec import Request
+    from convmem.errors import ConvmemError
 
 EXIT_CODES = {
     "usage": 2,
@@ -32,6 +33,16 @@ EXIT_CODES = {
 """The exit code of each kind of error; any other kind is 1."""
 
 INTERRUPTED = 130
+
+
+def status_of(failures: Sequence[ConvmemError], *, only_one: bool) -> int:
+    """Return the exit code of work on several things of which some failed.
+
+    The failure's own where *only one* thing was asked for, else that of what is done in part.
+    """
+    if not failures:
+        return 0
+    return EXIT_CODES.get(failures[0].kind, 1) if only_one else EXIT_CODES["partial"]
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
 
 from convmem import maintenance
 from convmem.archive import Archive
 from convmem.archive_plan import ConversationFacts
 from convmem.cli import values
-from convmem.cli.boundary import EXIT_CODES
+from convmem.cli.boundary import status_of
 from convmem.cli.compact_jobs import Job, carry_out, helpers_for
 from convmem.cli.compact_talk import Talk
 from convmem.cli.output.bar import Bar
@@ -21,9 +20,10 @@ from convmem.cli.places import (
     root_of,
     settings_of,
 )
+from convmem.cli.several import total_bytes
 from convmem.cli.spec import Context
 from convmem.cli.summarizing import Summarizer
-from convmem.errors import ConversationNotFound, ConvmemError, UsageError
+from convmem.errors import ConvmemError, UsageError
 from convmem.maintenance import Done, Work
 from convmem.progress import Observer
 from convmem.quantities import format_size
@@ -112,18 +112,16 @@ def run(
             works = by_rules.works(job, continuation_ids)
         else:
             works = _under_policy(archive, rules, context, policy, continuation_ids)
-        total = _total_bytes(archive, works)
+        total = total_bytes(
+            archive.conversation(work.continuation_id, namespace=work.namespace) for work in works
+        )
         helpers = helpers_for(asked, settings.number("jobs"), works, total)
         done = _carry_out(job, works, helpers, total, talk, quiet=quiet)
         if by_rules is not None and all_conversations:
             by_rules.make_room(job, done, quiet=quiet)
             by_rules.purge(job)
     talk.sum_up(len(works))
-    if not talk.failures:
-        return 0
-    if len(works) == 1 and not all_conversations:
-        return EXIT_CODES.get(talk.failures[0].kind, 1)
-    return 7
+    return status_of(talk.failures, only_one=len(works) == 1 and not all_conversations)
 
 
 def _under_policy(
@@ -246,17 +244,6 @@ def _carry_out(
             talk.tell(each)
             done.append(each)
     return done
-
-
-def _total_bytes(archive: Archive, works: list[Work]) -> int:
-    total = 0
-    for work in works:
-        try:
-            chat = archive.conversation(work.continuation_id, namespace=work.namespace)
-            total += os.stat(chat.path).st_size
-        except (OSError, ConversationNotFound):
-            continue  # told when it is its turn
-    return total
 
 
 def _told_before(continuation_id: str, error: ConvmemError) -> None:

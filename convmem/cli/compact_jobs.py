@@ -19,6 +19,7 @@ from convmem.archive import Archive
 from convmem.cli.interrupts import ctrl_c_waits, let_ctrl_c_through
 from convmem.cli.output.messages import Healing, Messages
 from convmem.cli.places import observed
+from convmem.cli.several import size_of
 from convmem.cli.summarizing import Summarizer
 from convmem.errors import ConvmemError
 from convmem.maintenance import Done, Work
@@ -115,7 +116,8 @@ def _side_by_side(job: Job, archive: Archive, works: Sequence[Work]) -> Iterator
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
             for work in works:
-                if _size_of(archive, work) > _SMALL_BYTES:
+                chat = archive.conversation(work.continuation_id, namespace=work.namespace)
+                if size_of(chat) > _SMALL_BYTES:
                     while waiting:
                         yield from waiting.popleft().result()
                     yield from _do(job, archive, work)
@@ -127,14 +129,6 @@ def _side_by_side(job: Job, archive: Archive, works: Sequence[Work]) -> Iterator
                 yield from waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _size_of(archive: Archive, work: Work) -> int:
-    try:
-        chat = archive.conversation(work.continuation_id, namespace=work.namespace)
-        return os.stat(chat.path).st_size
-    except (OSError, ConvmemError):
-        return 0
 
 
 def _in_processes(

@@ -8,10 +8,11 @@ from shlex import quote
 
 from convmem.archive import Archive
 from convmem.cli import values
-from convmem.cli.boundary import EXIT_CODES, one_line
+from convmem.cli.boundary import one_line, status_of
 from convmem.cli.output.bar import Bar
 from convmem.cli.output.messages import Messages, stdout_is_terminal
 from convmem.cli.places import namespace_of, open_archive, require_archive
+from convmem.cli.several import chosen
 from convmem.cli.spec import Context
 from convmem.errors import ConversationNotFound, ConvmemError, UsageError
 from convmem.log import cold_report
@@ -69,7 +70,7 @@ def run(
         Bar(title, None, quiet=quiet) as bar,
         open_archive(context, observer=_Advancing(bar.advance)) as archive,
     ):
-        names = _names(archive, continuation_ids, all_conversations)
+        names = chosen(archive, continuation_ids, all_conversations, "compress")
         if len(names) > 1:
             archive.expect_many_compactions()
         for name in names:
@@ -80,11 +81,7 @@ def run(
                     continue  # deleted since: nobody asked for it by name
                 talk.failed(name, error)
     talk.sum_up(undo=undo, dry_run=dry_run)
-    if not talk.failures:
-        return 0
-    if len(names) == 1 and not all_conversations:
-        return EXIT_CODES.get(talk.failures[0].kind, 1)
-    return 7
+    return status_of(talk.failures, only_one=len(names) == 1 and not all_conversations)
 
 
 def _check(ids: Sequence[str], all_conversations: bool, idle: str | None, undo: bool) -> None:
@@ -101,15 +98,6 @@ def _check(ids: Sequence[str], all_conversations: bool, idle: str | None, undo: 
             "--all needs --idle, or conversations in use would be compressed too",
             hint="say after how long nobody uses one any more, such as: --idle 90d",
         )
-
-
-def _names(archive: Archive, ids: Sequence[str], all_conversations: bool) -> list[str]:
-    if all_conversations:
-        return sorted(chat.continuation_id for chat in archive.conversations())
-    names = list(dict.fromkeys(ids))
-    for name in names:
-        archive.conversation(name)  # wrong usage is said before anything is changed
-    return names
 
 
 class _Talk:

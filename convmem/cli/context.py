@@ -7,17 +7,15 @@ import sys
 
 from convmem.cli import values
 from convmem.cli.output.machine import write_object
-from convmem.cli.output.messages import Messages, SkippedDamage, write_bytes
+from convmem.cli.output.messages import Messages, SkippedDamage, Skipping, write_bytes
 from convmem.cli.places import open_archive, settings_of
 from convmem.context.tokens import token_counter
 from convmem.errors import UsageError, storage_error
-from convmem.progress import Observer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from convmem.cli.spec import Context
     from convmem.context.window import ContextWindow
-    from convmem.log.records import Damage
 
 
 def run(
@@ -44,7 +42,7 @@ def run(
     settings = settings_of(context, messages)
     if tokens is None and turns is None:
         tokens = settings.number("context.max_tokens")
-    watch = _Watch(SkippedDamage(messages, continuation_id))
+    watch = Skipping(SkippedDamage(messages, continuation_id))
     with open_archive(context, observer=watch, settings=settings) as archive:
         window = archive.conversation(continuation_id).context(
             max_tokens=tokens,
@@ -64,16 +62,6 @@ def run(
     watch.skipped.tell()
     _tell(window, messages, form)
     return 0
-
-
-class _Watch(Observer):
-    """Hears of the damage that the reader passes over."""
-
-    def __init__(self, skipped: SkippedDamage) -> None:
-        self.skipped = skipped
-
-    def damaged(self, continuation_id: str, damage: Damage) -> None:
-        self.skipped.damaged(damage)
 
 
 def _tell(window: ContextWindow, messages: Messages, form: str) -> None:

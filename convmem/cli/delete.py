@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convmem.archive import Archive
 from convmem.cli import values
-from convmem.cli.boundary import EXIT_CODES, one_line
+from convmem.cli.boundary import one_line, status_of
 from convmem.cli.output.asking import confirm
 from convmem.cli.output.messages import Healing, Messages
 from convmem.cli.places import namespace_of, open_archive
@@ -63,9 +63,7 @@ def run(
             elif not quiet:
                 verb = "would be deleted" if dry_run else "deleted"
                 print(f"{one_line(name)}: {verb}, {format_size(gone.bytes)} to the trash")
-    if not failures:
-        return 0
-    return EXIT_CODES.get(failures[0].kind, 1) if len(names) == 1 else 7
+    return status_of(failures, only_one=len(names) == 1)
 
 
 def _refuse_everything(archive: Archive, names: list[str]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from convmem.cli import values
-from convmem.cli.boundary import one_line
+from convmem.cli.boundary import one_line, status_of
 from convmem.cli.output.bar import Bar
 from convmem.cli.output.messages import Messages
 from convmem.cli.places import namespace_of, open_archive, require_archive
+from convmem.cli.several import Watch, chosen, total_bytes
 from convmem.cli.spec import Context
-from convmem.cli.verify import Watch, chosen, status_of, total_bytes
 from convmem.errors import ConversationNotFound, ConvmemError
 from convmem.log.repair_plan import RepairReport
 from convmem.log.verify_report import DUPLICATE_ID, SEQ_DISORDER
@@ -44,7 +44,7 @@ def run(
     changed = 0
     with open_archive(context, observer=watch, messages=messages) as archive:
         names = chosen(archive, continuation_ids, all_conversations, "repair")
-        with Bar("repairing", total_bytes(archive, names), quiet=quiet) as bar:
+        with Bar("repairing", total_bytes(map(archive.conversation, names)), quiet=quiet) as bar:
             watch.bar = bar
             for name in names:
                 try:
@@ -66,7 +66,7 @@ def run(
                     _tell_what_is_left(messages, name, report)
     if not json and not quiet and (len(names) > 1 or not changed) and not failures:
         _sum_up(changed, len(names), dry_run)
-    return status_of(failures, len(names), all_conversations)
+    return status_of(failures, only_one=len(names) == 1 and not all_conversations)
 
 
 def _sum_up(changed: int, count: int, dry_run: bool) -> None:

@@ -8,8 +8,8 @@ from convmem.cli.listing import Failures, Reading
 from convmem.cli.output.messages import Messages, stdout_is_terminal
 from convmem.cli.places import namespace_of, open_archive
 from convmem.errors import UsageError
-from convmem.quantities import format_size, parse_stored_time
-from convmem.stores.stats import Stats, counted, total
+from convmem.quantities import format_count, format_size, parse_stored_time
+from convmem.stores.stats import Stats, total
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def _lines(stats: Stats, terminal: Terminal, env: Mapping[str, str]) -> Iterator
     room = terminal.columns
     packed = f" ({stats.compressed:,} compressed)" if stats.compressed else ""
     size = format_size(stats.plain.bytes + stats.packed.bytes)
-    conversations = counted(stats.conversations, "conversation")
-    head = f"{conversations}{packed}, {counted(stats.turns, 'turn')}, {size}"
+    conversations = format_count(stats.conversations, "conversation")
+    head = f"{conversations}{packed}, {format_count(stats.turns, 'turn')}, {size}"
     yield from (terminal.paint(line, "bold") for line in fold(head, room))
     if stats.oldest and stats.newest:
         yield from fold(f"from {_when(stats.oldest)} to {_when(stats.newest)}", room)
@@ -115,8 +115,8 @@ def _lines(stats: Stats, terminal: Terminal, env: Mapping[str, str]) -> Iterator
     if stats.damaged:
         ids = ", ".join(safe_line(each) for each in stats.damaged_ids[:3])
         more = f" and {len(stats.damaged_ids) - 3:,} more" if len(stats.damaged_ids) > 3 else ""
-        size = counted(stats.damaged_bytes, "byte")
-        said = f"damaged: {counted(stats.damaged, 'line')}, {size}, in {ids}{more}"
+        size = format_count(stats.damaged_bytes, "byte")
+        said = f"damaged: {format_count(stats.damaged, 'line')}, {size}, in {ids}{more}"
         yield from (terminal.paint(line, "red") for line in fold(said, room))
     yield from _growth(stats, terminal, env)
     if stats.conversations > 1:
@@ -147,7 +147,7 @@ def _growth(stats: Stats, terminal: Terminal, env: Mapping[str, str]) -> Iterato
         last=f"{days[-1]:%m-%d}",
         with_blocks=plot.shows_blocks(env),
     )
-    yield f"{counted(turns, 'turn')}, {format_size(sum(values))} (days in UTC)"
+    yield f"{format_count(turns, 'turn')}, {format_size(sum(values))} (days in UTC)"
 
 
 def _largest(stats: Stats, terminal: Terminal) -> Iterator[str]:

@@ -6,12 +6,11 @@ from collections import deque
 
 from convmem import jsontext
 from convmem.cli import values
-from convmem.cli.output.messages import Messages, SkippedDamage, stdout_is_terminal
+from convmem.cli.output.messages import Messages, SkippedDamage, Skipping, stdout_is_terminal
 from convmem.cli.places import open_archive, settings_of
 from convmem.errors import UsageError, storage_error
 from convmem.log.follow import Cursor
 from convmem.log.read import Filter
-from convmem.progress import Observer
 from convmem.quantities import format_count
 
 TYPE_CHECKING = False
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from convmem.cli.spec import Context
     from convmem.conversation import Conversation
     from convmem.log.read import StoredTurn
-    from convmem.log.records import Damage
 
     class TurnWriter(Protocol):
         """Shows turns, to people or to programs."""
@@ -57,7 +55,7 @@ def run(
     count, first_seq = _lines(lines)
     wanted = _filter(role, since, until)
     messages = Messages(as_json=json, quiet=quiet)
-    watch = _Watch(SkippedDamage(messages, continuation_id))
+    watch = Skipping(SkippedDamage(messages, continuation_id))
     with open_archive(context, observer=watch, messages=messages) as archive:
         chat = archive.conversation(continuation_id)
         writer = _writer(context, continuation_id, plain, json)
@@ -112,16 +110,6 @@ def show(
                 _write_all(found, human.markdown_writer(context.env, pager))
     skipped.tell()
     return 0
-
-
-class _Watch(Observer):
-    """Hears of the damage that readers pass over."""
-
-    def __init__(self, skipped: SkippedDamage) -> None:
-        self.skipped = skipped
-
-    def damaged(self, continuation_id: str, damage: Damage) -> None:
-        self.skipped.damaged(damage)
 
 
 class _Tracker:

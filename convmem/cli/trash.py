@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from convmem.archive import Archive
 from convmem.cli import values
-from convmem.cli.boundary import EXIT_CODES, one_line
+from convmem.cli.boundary import EXIT_CODES, one_line, status_of
 from convmem.cli.output.asking import confirm
 from convmem.cli.output.messages import Healing, Messages, stdout_is_terminal
 from convmem.cli.places import namespace_of, open_archive
@@ -154,9 +154,9 @@ def _restore(
                 continuation_id=name,
                 conflicts=done.conflicts,
             )
-    if not failures:
-        return 7 if in_part else 0
-    return EXIT_CODES.get(failures[0].kind, 1) if len(names) == 1 else 7
+    if in_part and not failures:
+        return EXIT_CODES["partial"]
+    return status_of(failures, only_one=len(names) == 1)
 
 
 def _purge(

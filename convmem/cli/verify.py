@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from convmem.archive import Archive
-from convmem.cli.boundary import EXIT_CODES, one_line
+from convmem.cli.boundary import EXIT_CODES, one_line, status_of
 from convmem.cli.output.bar import Bar
-from convmem.cli.output.messages import Healing, Messages
+from convmem.cli.output.messages import Messages
 from convmem.cli.places import namespace_of, open_archive, require_archive
+from convmem.cli.several import Watch, chosen, total_bytes
 from convmem.cli.spec import Context
-from convmem.errors import ConversationNotFound, ConvmemError, UsageError
+from convmem.errors import ConversationNotFound, ConvmemError
 from convmem.log.verify_report import BLANK, NOT_UNPACKED, UNSEALED, Finding, VerifyReport
 from convmem.quantities import format_size
 
@@ -40,7 +39,7 @@ def run(
     watch = Watch(messages)
     with open_archive(context, observer=watch, messages=messages) as archive:
         names = chosen(archive, continuation_ids, all_conversations, "check")
-        with Bar("verifying", total_bytes(archive, names), quiet=quiet) as bar:
+        with Bar("verifying", total_bytes(map(archive.conversation, names)), quiet=quiet) as bar:
             watch.bar = bar
             for name in names:
                 try:
@@ -71,25 +70,7 @@ def run(
         )
     if talk.damaged or talk.not_unpacked:
         return EXIT_CODES["damaged"]
-    return status_of(failures, len(names), all_conversations)
-
-
-def chosen(
-    archive: Archive, continuation_ids: list[str], all_conversations: bool, verb: str
-) -> list[str]:
-    """Return the conversations that are meant; wrong usage is said before anything is done."""
-    if not continuation_ids and not all_conversations:
-        raise UsageError(
-            f"name the conversations to {verb}, or say --all", hint="see them with: convmem list"
-        )
-    if continuation_ids and all_conversations:
-        raise UsageError("--all and ids do not go together", hint="choose one of them")
-    if all_conversations:
-        return sorted(chat.continuation_id for chat in archive.conversations())
-    names = list(dict.fromkeys(continuation_ids))
-    for name in names:
-        archive.conversation(name)
-    return names
+    return status_of(failures, only_one=len(names) == 1 and not all_conversations)
 
 
 def shown(names: Sequence[str]) -> str:
@@ -100,37 +81,6 @@ def shown(names: Sequence[str]) -> str:
     if len(names) > len(ids):
         ids.append("…")
     return one_line(" ".join(ids))
-
-
-def total_bytes(archive: Archive, names: Sequence[str]) -> int:
-    """Return how many bytes there are to read."""
-    total = 0
-    for name in names:
-        try:
-            total += os.stat(archive.conversation(name).path).st_size
-        except (OSError, ConversationNotFound):
-            continue  # told when it is its turn
-    return total
-
-
-def status_of(failures: list[ConvmemError], count: int, all_conversations: bool) -> int:
-    """Return the exit status when *failures* were met on the way through *count*."""
-    if not failures:
-        return 0
-    if count == 1 and not all_conversations:
-        return EXIT_CODES.get(failures[0].kind, 1)
-    return EXIT_CODES["partial"]
-
-
-class Watch(Healing):
-    """Tells of tails that were healed, and passes progress on to the bar."""
-
-    bar: Bar | None = None
-
-    def advanced(self, task: str, amount: int) -> None:
-        """Draw it."""
-        if self.bar is not None:
-            self.bar.advance(amount)
 
 
 class _Talk:

@@ -155,12 +155,8 @@ class Log:
         try:
             if deleted.last_seq(self.folder, self.name) > last_seq:
                 return False
-            for name in (self._file, f"{self._file}.zst"):
-                try:
-                    self.folder.stat(name)
-                    return False
-                except FileNotFoundError:
-                    continue
+            if self.folder.has(self._file) or self.folder.has(f"{self._file}.zst"):
+                return False
             self._forget()
             self.folder.take(inner, file_name, self._file)
             inner.sync()

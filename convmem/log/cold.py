@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 
-from convmem.errors import CorruptLog, StorageFull
+from convmem.errors import CorruptLog
 from convmem.log.cold_file import ENDING, ColdFacts, ColdFile, zstd_library
-from convmem.log.files import temporary_name, write_aside
+from convmem.log.files import check_room, temporary_name, write_aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,12 @@ def thaw(folder: Folder, name: str) -> bool:
     with cold:
         zstd_library()
         found = os.fstat(cold.fd)
-        _check_room(folder, cold)
+        check_room(
+            folder,
+            cold.facts.plain_bytes,
+            f"unpacking {cold.path}",
+            "nothing was changed; make room and try again",
+        )
         # Checked to the last byte before it gets its name.
         write_aside(folder, f"{name}.jsonl", temporary_name(name), cold.plain())
     # When the conversation was last used is what people sort by.
@@ -97,19 +102,6 @@ def thaw(folder: Folder, name: str) -> bool:
     folder.remove(name + ENDING)
     folder.sync()
     return True
-
-
-def _check_room(folder: Folder, cold: ColdFile) -> None:
-    try:
-        room = os.fstatvfs(folder.fd)
-    except (OSError, AttributeError):
-        return  # a full disk is met when it is met
-    free = room.f_bavail * room.f_frsize
-    if free < cold.facts.plain_bytes:
-        raise StorageFull(
-            f"unpacking {cold.path} needs {cold.facts.plain_bytes:,} bytes and {free:,} are free",
-            hint="nothing was changed; make room and try again",
-        )
 
 
 def size_of(folder: Folder, file_name: str) -> int | None:

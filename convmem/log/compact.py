@@ -5,12 +5,12 @@ What is dropped is in the trash before it leaves the log. A summary may stand in
 
 from __future__ import annotations
 
-import os
 import time
 from bisect import bisect_left
 
-from convmem.errors import StorageFull, UsageError, storage_error
+from convmem.errors import UsageError, storage_error
 from convmem.log import codec, dropped, heal, lines, summary, trash
+from convmem.log.files import check_room
 from convmem.log.rewrite import Rewrite
 from convmem.log.survey import CompactionReport, Survey, loose_turns, report_on, survey_log
 from convmem.retention import RetentionPlan, RetentionPolicy, plan
@@ -154,18 +154,13 @@ class _Run:
                 went()
 
     def _check_room(self, discard: bool) -> None:
-        needed = self.report.bytes_after + (0 if discard else self.report.dropped_bytes)
-        try:
-            room = os.fstatvfs(self.folder.fd)
-        except (OSError, AttributeError):
-            return  # not every file system tells; a full disk is met when it is met
-        free = room.f_bavail * room.f_frsize
-        if free < needed:
-            raise StorageFull(
-                f"compacting {self.name}.jsonl needs {needed:,} bytes and {free:,} are free",
-                hint="nothing was changed; make room"
-                + ("" if discard else ", or drop the turns for good with --discard"),
-            )
+        check_room(
+            self.folder,
+            self.report.bytes_after + (0 if discard else self.report.dropped_bytes),
+            f"compacting {self.name}.jsonl",
+            "nothing was changed; make room"
+            + ("" if discard else ", or drop the turns for good with --discard"),
+        )
 
     def _summarized(self, summarize: Summarizer) -> bytes:
         """Return the line of the turn that stands for those that go."""

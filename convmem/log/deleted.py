@@ -61,11 +61,4 @@ def forget(folder: Folder, name: str) -> None:
 
 def names(folder: Folder) -> list[str]:
     """Return the logs that something is remembered of."""
-    try:
-        inner = folder.existing_subfolder(FOLDER)
-    except FileNotFoundError:
-        return []
-    try:
-        return [entry.name for entry in inner.entries() if not entry.name.startswith(".")]
-    finally:
-        inner.close()
+    return folder.names_in(FOLDER)

@@ -148,15 +148,7 @@ def remember(
 
 def names(folder: Folder) -> list[str]:
     """Return the logs that something is remembered of."""
-    try:
-        inner = folder.existing_subfolder(FOLDER)
-    except FileNotFoundError:
-        return []
-    try:
-        found = [entry.name for entry in inner.entries()]
-    finally:
-        inner.close()
-    return [each.removesuffix(".jsonl") for each in found if not each.startswith(".")]
+    return [each.removesuffix(".jsonl") for each in folder.names_in(FOLDER)]
 
 
 def forget_if_past(folder: Folder, name: str, now: float) -> None:

@@ -12,7 +12,7 @@ import stat
 import sys
 from _thread import RLock, start_new_thread
 
-from convmem.errors import ConvmemError, StorageDenied, storage_error
+from convmem.errors import ConvmemError, StorageDenied, StorageFull, storage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +104,25 @@ class Folder:
     def stat(self, name: str) -> os.stat_result:
         """Return what *name* is, without following it."""
         return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+
+    def has(self, name: str) -> bool:
+        """Whether something is called *name*, also in a subfolder."""
+        try:
+            self.stat(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def names_in(self, subfolder: str) -> list[str]:
+        """Return what stands in a subfolder, but for files in the making; nothing if it is none."""
+        try:
+            inner = self.existing_subfolder(subfolder)
+        except FileNotFoundError:
+            return []
+        try:
+            return [entry.name for entry in inner.entries() if not entry.name.startswith(".")]
+        finally:
+            inner.close()
 
     def open_file(self, name: str, flags: int) -> int:
         """Open the regular file *name*. With ``O_CREAT`` it must not have been there before.
@@ -306,15 +325,9 @@ def owner_of_temporary(file_name: str) -> str | None:
 def write_aside(folder: Folder, name: str, temporary: str, chunks: Iterable[bytes]) -> None:
     """Make the file *name* hold *chunks*, durably and in one step: whole or not at all."""
     fd = folder.open_file(temporary, os.O_WRONLY | os.O_CREAT)
-    waiting = 0
     try:
         try:
-            for chunk in chunks:
-                write_all(fd, chunk)
-                waiting += len(chunk)
-                if waiting >= SYNC_EVERY_BYTES:
-                    sync_data(fd)
-                    waiting = 0
+            write_chunks(fd, chunks)
             # Before the rename: a power cut may otherwise leave the name on an empty file.
             sync_data(fd)
         finally:
@@ -326,25 +339,50 @@ def write_aside(folder: Folder, name: str, temporary: str, chunks: Iterable[byte
     folder.sync()
 
 
+def write_chunks(fd: int, chunks: Iterable[bytes]) -> None:
+    """Write *chunks*, synced by the megabyte."""
+    waiting = 0
+    for chunk in chunks:
+        write_all(fd, chunk)
+        waiting += len(chunk)
+        if waiting >= SYNC_EVERY_BYTES:
+            sync_data(fd)
+            waiting = 0
+
+
 def copy_pieces(source: int, target: int, pieces: Iterable[Piece]) -> None:
     """Append byte spans of *source*, and lines as given, to *target*, synced by the megabyte."""
-    waiting = 0
+    write_chunks(target, chunks_of(source, pieces))
+
+
+def chunks_of(source: int, pieces: Iterable[Piece]) -> Iterator[bytes]:
+    """Yield byte spans of *source*, a megabyte at a time at most, and bytes as given.
+
+    Raises:
+        ConvmemError: The file is shorter than that by now.
+    """
     for piece in pieces:
         if isinstance(piece, bytes):
-            write_all(target, piece)
-            waiting += len(piece)
+            yield piece
             continue
         at, end = piece
         while at < end:
             data = os.pread(source, min(SYNC_EVERY_BYTES, end - at), at)
             if not data:
                 raise ConvmemError("the log was cut short while it was being rewritten")
-            write_all(target, data)
+            yield data
             at += len(data)
-            waiting += len(data)
-            if waiting >= SYNC_EVERY_BYTES:
-                sync_data(target)
-                waiting = 0
+
+
+def check_room(folder: Folder, needed: int, doing: str, hint: str) -> None:
+    """Raise ``StorageFull`` if *doing* something needs more bytes than are free."""
+    try:
+        room = os.fstatvfs(folder.fd)
+    except (OSError, AttributeError):
+        return  # not every file system tells; a full disk is met when it is met
+    free = room.f_bavail * room.f_frsize
+    if free < needed:
+        raise StorageFull(f"{doing} needs {needed:,} bytes and {free:,} are free", hint=hint)
 
 
 def close_aside(fd: int) -> None:

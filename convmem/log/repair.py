@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import os
 
-from convmem.errors import StorageFull, storage_error
+from convmem.errors import storage_error
 from convmem.log import codec, heal, repair_survey
-from convmem.log.files import sync_data, write_all
+from convmem.log.files import check_room, sync_data, write_all
 from convmem.log.locks import SidecarLock
 from convmem.log.repair_survey import make_plan
 from convmem.log.rewrite import Rewrite
@@ -122,7 +122,12 @@ def _carry_out(
     going: Callable[[RepairReport], None] | None,
 ) -> None:
     report = plan.report
-    _check_room(rewrite, report)
+    check_room(
+        rewrite.folder,
+        report.bytes_after + report.set_aside_bytes,
+        f"repairing {rewrite.log.name}.jsonl",
+        "nothing was changed; make room",
+    )
     spans = plan.spans_aside()
     if spans:
         # This stands before the log loses a byte.
@@ -140,20 +145,6 @@ def _carry_out(
         going(report)
     rewrite.replace(seq_floor=needs_floor)
     report.bytes_after = rewrite.bytes_after
-
-
-def _check_room(rewrite: Rewrite, report: RepairReport) -> None:
-    needed = report.bytes_after + report.set_aside_bytes
-    try:
-        room = os.fstatvfs(rewrite.folder.fd)
-    except (OSError, AttributeError):
-        return  # not every file system tells; a full disk is met when it is met
-    free = room.f_bavail * room.f_frsize
-    if free < needed:
-        raise StorageFull(
-            f"repairing {rewrite.log.name}.jsonl needs {needed:,} bytes and {free:,} are free",
-            hint="nothing was changed; make room",
-        )
 
 
 class _Pin:

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 
 from convmem.errors import LockTimeout, storage_error
 from convmem.log import records, state, trash
-from convmem.log.files import copy_pieces, temporary_name
 from convmem.log.merging import Merge, Source
 from convmem.log.read import Reader
 from convmem.log.rewrite import Rewrite
@@ -260,11 +259,7 @@ def _states(files: list[TrashFile]) -> int:
 
 
 def _has_state(folder: Folder, name: str) -> bool:
-    try:
-        folder.stat(f"{state.FOLDER}/{state.file_name(name)}")
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
+    return folder.has(f"{state.FOLDER}/{state.file_name(name)}")
 
 
 def _shrink(
@@ -285,28 +280,11 @@ def _shrink(
     if not source.is_log:
         turns, damage = sorted(turns + damage), []
     if turns:
-        _keep(inner, name, source, turns, trash.beside(source.name, trash.TURNS))
+        trash.write(inner, name, trash.beside(source.name, trash.TURNS), source.fd, turns)
     if damage:
-        _keep(inner, name, source, damage, source.name)
+        trash.write(inner, name, source.name, source.fd, damage)
     elif source.is_log or not turns:
         inner.remove(source.name)
-
-
-def _keep(
-    inner: Folder, name: str, source: Source, kept: list[tuple[int, int]], file_name: str
-) -> None:
-    temporary = temporary_name(name)
-    fd = inner.open_file(temporary, os.O_WRONLY | os.O_CREAT)
-    try:
-        try:
-            copy_pieces(source.fd, fd, kept)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        inner.rename(temporary, file_name)
-    except BaseException:
-        inner.remove(temporary)
-        raise
 
 
 def _restore_state(log: Log, inner: Folder, file: TrashFile, timeout_seconds: float) -> bool:

@@ -10,7 +10,7 @@ import os
 from datetime import UTC, datetime
 
 from convmem.log import known_ids, lines
-from convmem.log.files import copy_pieces, temporary_name
+from convmem.log.files import chunks_of, temporary_name, write_aside
 from convmem.quantities import format_time
 
 TYPE_CHECKING = False
@@ -68,21 +68,16 @@ def fill(
     """Copy the byte *spans* of the log *name*, open as *fd*, to a new file, durably."""
     inner = folder.subfolder(FOLDER)
     try:
-        temporary = temporary_name(name)
-        target = inner.open_file(temporary, os.O_WRONLY | os.O_CREAT)
-        try:
-            try:
-                copy_pieces(fd, target, spans)
-                os.fsync(target)
-            finally:
-                os.close(target)
-            inner.rename(temporary, file_name)
-        except BaseException:
-            inner.remove(temporary)
-            raise
-        inner.sync()
+        write(inner, name, file_name, fd, spans)
     finally:
         inner.close()
+
+
+def write(
+    inner: Folder, name: str, file_name: str, fd: int, spans: Iterable[tuple[int, int]]
+) -> None:
+    """Make a file of the trash folder *inner* hold byte *spans* of *fd*: whole or not at all."""
+    write_aside(inner, file_name, temporary_name(name), chunks_of(fd, spans))
 
 
 def remove(folder: Folder, file_name: str) -> bool:

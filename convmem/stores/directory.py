@@ -70,7 +70,6 @@ class DirectoryStore:
 
         return DirectoryTrash(
             self._places,
-            observer=self._observer,
             lock_timeout_seconds=self._lock_timeout_seconds,
         )
 
@@ -82,7 +81,6 @@ class DirectoryStore:
 
             self._upkeep = DirectoryUpkeep(
                 self._places,
-                observer=self._observer,
                 lock_timeout_seconds=self._lock_timeout_seconds,
                 remember_seconds=self._remember_seconds,
             )

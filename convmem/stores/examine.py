@@ -12,7 +12,7 @@ import time
 from convmem.errors import ConvmemError, StorageDenied, StorageFull, storage_error
 from convmem.log import audit, deleted, dropped, heal, locks, state, trash
 from convmem.log.files import Folder, temporary_name, write_all
-from convmem.quantities import format_duration, format_size
+from convmem.quantities import format_count, format_duration, format_size
 from convmem.stores import long_ids, stats
 from convmem.stores.health import DEGRADED, HEALTHY, UNHEALTHY, Check, Health
 
@@ -67,7 +67,7 @@ def examine(places: Places, overview: Overview, limits: Limits) -> Health:
         health.checks.append(_failed("archive", error, places.root))
         return health
     with _closing(root):
-        found = f"{places.root}, {stats.counted(len(names), 'namespace')}"
+        found = f"{places.root}, {format_count(len(names), 'namespace')}"
         health.checks.append(Check("archive", HEALTHY, found))
         health.checks.append(_settings(places.root))
         health.checks.append(_space(root, limits))
@@ -210,7 +210,7 @@ def _conversations(places: Places, overview: Overview, names: list[str]) -> Iter
         yield broken
     elif failed:
         first, why = failed[0]
-        of_all = stats.counted(total + len(failed), "conversation")
+        of_all = format_count(total + len(failed), "conversation")
         yield Check(
             "readable",
             DEGRADED,
@@ -218,7 +218,7 @@ def _conversations(places: Places, overview: Overview, names: list[str]) -> Iter
             why.hint or "see whose they are; convmem list names them all",
         )
     else:
-        yield Check("readable", HEALTHY, stats.counted(total, "conversation"))
+        yield Check("readable", HEALTHY, format_count(total, "conversation"))
     yield _damage(damaged, torn, broken_packs, lines, uncounted, packed, kept)
 
 
@@ -237,13 +237,13 @@ def _damage(
     if uncounted:
         notes += f"; {uncounted:,} not read whole since they changed (convmem stats does that)"
     if kept.files:
-        files = stats.counted(kept.files, "file")
+        files = format_count(kept.files, "file")
         notes += f"; in quarantine: {files}, {format_size(kept.bytes)}"
     if not damaged and not torn and not broken_packs:
         return Check("damage", HEALTHY, f"none known{notes}")
     said = []
     if damaged:
-        said.append(f"{stats.counted(lines, 'damaged line')} in {_named(damaged)}")
+        said.append(f"{format_count(lines, 'damaged line')} in {_named(damaged)}")
     if torn:
         said.append(f"a torn end in {_named(torn)}")
     if broken_packs:

@@ -27,7 +27,7 @@ from convmem.stores import long_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from convmem.progress import Observer
 
@@ -236,6 +236,10 @@ class Places:
         if ids.is_hashed(name):
             long_ids.check(folder, name, continuation_id)
         return reader
+
+    def healed_in(self, continuation_id: str) -> Callable[[str], None]:
+        """Return what tells the observer that the log of a conversation was healed."""
+        return lambda kept: self._observer.healed(continuation_id, kept)
 
     def not_found(self, namespace: str, continuation_id: str) -> ConversationNotFound:
         """Return the error that says there is no such conversation."""

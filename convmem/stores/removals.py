@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from convmem.log.removal import Removal
     from convmem.log.restore import Restoration
     from convmem.log.trash import TrashFile
-    from convmem.progress import Observer
     from convmem.stores.places import Places
 
 
@@ -28,9 +27,8 @@ class DirectoryTrash:
     Methods that name a conversation raise ``ConversationNotFound`` where there is none.
     """
 
-    def __init__(self, places: Places, *, observer: Observer, lock_timeout_seconds: float) -> None:
+    def __init__(self, places: Places, *, lock_timeout_seconds: float) -> None:
         self._places = places
-        self._observer = observer
         self._lock_timeout_seconds = lock_timeout_seconds
 
     def delete(
@@ -69,7 +67,7 @@ class DirectoryTrash:
                     now=now,
                     quiet_since=quiet_since,
                     timeout_seconds=self._lock_timeout_seconds,
-                    healed=lambda kept: self._observer.healed(continuation_id, kept),
+                    healed=self._places.healed_in(continuation_id),
                     going=going,
                     went=noted.went,
                 )
@@ -139,7 +137,7 @@ class DirectoryTrash:
                 files,
                 wants=wants,
                 timeout_seconds=self._lock_timeout_seconds,
-                healed=lambda kept: self._observer.healed(continuation_id, kept),
+                healed=self._places.healed_in(continuation_id),
                 going=going,
                 went=noted.went,
                 advanced=advanced,
@@ -201,7 +199,7 @@ class DirectoryTrash:
 
         def is_needed(name: str) -> bool:
             return name in left or any(
-                _is_there(folder, file)
+                folder.has(file)
                 for file in (
                     f"{name}.jsonl",
                     f"{name}.jsonl.zst",
@@ -210,14 +208,6 @@ class DirectoryTrash:
             )
 
         locks.remove_unneeded(folder, is_needed)
-
-
-def _is_there(folder: Folder, file_name: str) -> bool:
-    try:
-        folder.stat(file_name)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 class _Since:

@@ -184,11 +184,6 @@ def side_size(folder: Folder, name: str) -> Size:
     return size
 
 
-def counted(count: int, noun: str) -> str:
-    """Return *count* and its *noun* for people: ``1 line``, ``2,000 lines``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def room_of(folder: Folder) -> tuple[int | None, int | None]:
     """Return how many bytes of the disk are free for us, and how many it has."""
     try:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from convmem.log.summary import Summarizer
     from convmem.log.survey import CompactionReport
     from convmem.log.verify_report import Finding, VerifyReport
-    from convmem.progress import Observer
     from convmem.retention import RetentionPolicy
     from convmem.stores.places import Places
 
@@ -34,12 +33,10 @@ class DirectoryUpkeep:
         self,
         places: Places,
         *,
-        observer: Observer,
         lock_timeout_seconds: float,
         remember_seconds: float,
     ) -> None:
         self._places = places
-        self._observer = observer
         self._lock_timeout_seconds = lock_timeout_seconds
         self._remember_seconds = remember_seconds
         self._leftovers: dict[str, dict[str, list[tuple[str, str]]]] = {}
@@ -73,10 +70,10 @@ class DirectoryUpkeep:
         if dry_run:
             return looked.report
         folder = self._places.folder(namespace, create=False)
-        leftovers = self._leftovers.get(namespace)
-        if leftovers is None:
-            leftovers = rewrite.find_leftovers(folder)
-        its_leftovers = leftovers.get(ids.encode_name(continuation_id), ())
+        its_leftovers = self._leftovers_of(namespace, continuation_id)
+        if its_leftovers is None:
+            name = ids.encode_name(continuation_id)
+            its_leftovers = rewrite.find_leftovers(folder).get(name, [])
         if not looked.report.dropped and not its_leftovers:
             return looked.report
         noted = Noted(folder, now, namespace)
@@ -105,7 +102,7 @@ class DirectoryUpkeep:
                     remember_seconds=self._remember_seconds,
                     timeout_seconds=self._lock_timeout_seconds,
                     leftovers=its_leftovers,
-                    healed=lambda kept: self._observer.healed(continuation_id, kept),
+                    healed=self._places.healed_in(continuation_id),
                     advanced=_told_already,
                     summarize=summarize,
                     going=going,
@@ -142,8 +139,6 @@ class DirectoryUpkeep:
         """
         from convmem.log import cold_compress
 
-        leftovers = self._leftovers.get(namespace)
-        name = ids.encode_name(continuation_id)
         try:
             return cold_compress.compress(
                 self._log_of(namespace, continuation_id),
@@ -151,8 +146,8 @@ class DirectoryUpkeep:
                 idle_seconds=idle_seconds,
                 dry_run=dry_run,
                 timeout_seconds=self._lock_timeout_seconds,
-                leftovers=None if leftovers is None else leftovers.get(name, ()),
-                healed=lambda kept: self._observer.healed(continuation_id, kept),
+                leftovers=self._leftovers_of(namespace, continuation_id),
+                healed=self._places.healed_in(continuation_id),
                 advanced=advanced,
             )
         except FileNotFoundError:
@@ -170,7 +165,7 @@ class DirectoryUpkeep:
                 even_damaged=even_damaged,
                 dry_run=dry_run,
                 timeout_seconds=self._lock_timeout_seconds,
-                healed=lambda kept: self._observer.healed(continuation_id, kept),
+                healed=self._places.healed_in(continuation_id),
             )
         except FileNotFoundError:
             raise self._places.not_found(namespace, continuation_id) from None
@@ -231,17 +226,15 @@ class DirectoryUpkeep:
                 quarantine=report.quarantine,
             )
 
-        leftovers = self._leftovers.get(namespace)
-        name = ids.encode_name(continuation_id)
         try:
             with noted:
                 return repair.repair(
                     self._log_of(namespace, continuation_id),
                     timeout_seconds=self._lock_timeout_seconds,
-                    healed=lambda kept: self._observer.healed(continuation_id, kept),
+                    healed=self._places.healed_in(continuation_id),
                     advanced=_told_already,
                     looked=looked,
-                    leftovers=None if leftovers is None else leftovers.get(name, ()),
+                    leftovers=self._leftovers_of(namespace, continuation_id),
                     going=going,
                 )
         except FileNotFoundError:
@@ -274,12 +267,17 @@ class DirectoryUpkeep:
             even_damaged=True,
             dry_run=False,
             timeout_seconds=self._lock_timeout_seconds,
-            healed=lambda kept: self._observer.healed(continuation_id, kept),
+            healed=self._places.healed_in(continuation_id),
         )
         report = self.repair(namespace, continuation_id, now=now, dry_run=False, advanced=advanced)
         report.is_changed = report.is_salvaged = True
         report.compressed = made.quarantine
         return report
+
+    def _leftovers_of(self, namespace: str, continuation_id: str) -> list[tuple[str, str]] | None:
+        """Return a log's part of what ``expect_many`` found, ``None`` where it was not asked."""
+        leftovers = self._leftovers.get(namespace)
+        return None if leftovers is None else leftovers.get(ids.encode_name(continuation_id), [])
 
     def _log_of(self, namespace: str, continuation_id: str) -> Log:
         """Return the writing side of a log that is there, plain or compressed."""

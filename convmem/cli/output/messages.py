@@ -100,6 +100,17 @@ class SkippedDamage:
         self._first, self._count = None, 0
 
 
+class Skipping(Observer):
+    """Hears of the damage that readers pass over."""
+
+    def __init__(self, skipped: SkippedDamage) -> None:
+        self.skipped = skipped
+
+    def damaged(self, continuation_id: str, damage: Damage) -> None:
+        """Note one place."""
+        self.skipped.damaged(damage)
+
+
 STANDARD_OUTPUT = "standard output"
 
 
