@@ -121,20 +121,17 @@ class OpenLog:
         self._is_syncing = False
         self._waiting: list[LockType] = []  # a closed gate for each thread that waits for it
         self._guard = allocate_lock()
-        self._users = 1
+        # One for each user. Who takes the bottom one is the last: no lock is needed to know that.
+        self._users = [True]
 
     def use(self) -> None:
         """Keep the descriptor open until ``let_go``: a sync may come after the log moved on."""
-        with self._guard:
-            self._users += 1
+        self._users.append(False)
 
     def let_go(self) -> None:
         """End one use; the last one closes."""
-        with self._guard:
-            self._users -= 1
-            if self._users:
-                return
-        close_aside(self.fd)
+        if self._users.pop():
+            close_aside(self.fd)
 
     def sync(self, ticket: int) -> None:
         """Return once everything up to *ticket* survives a power cut.
