@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import lru_cache
 
 from convmem.errors import InvalidContinuationId
 
@@ -36,6 +37,16 @@ def encode_name(continuation_id: str) -> str:
     Raises:
         InvalidContinuationId: Not text, empty, over 1,024 bytes, with NUL or a lone surrogate.
     """
+    if not isinstance(continuation_id, str):
+        raise InvalidContinuationId(
+            f"a continuation id is text, not {type(continuation_id).__name__}"
+        )
+    return _encoded_name(continuation_id)
+
+
+# Every append asks for the name of its conversation.
+@lru_cache(maxsize=512)
+def _encoded_name(continuation_id: str) -> str:
     raw = _checked(continuation_id)
     last = len(raw) - 1
     parts = [
@@ -107,10 +118,6 @@ def _stands_for_itself(name: str) -> bool:
 
 
 def _checked(continuation_id: str) -> bytes:
-    if not isinstance(continuation_id, str):
-        raise InvalidContinuationId(
-            f"a continuation id is text, not {type(continuation_id).__name__}"
-        )
     if not continuation_id:
         raise InvalidContinuationId("a continuation id cannot be empty")
     try:
@@ -135,9 +142,33 @@ def new_turn_id() -> str:
 
     Order among turns is ``seq``'s affair; the id only has to be new.
     """
-    value = int.from_bytes(os.urandom(16)) & ((1 << 80) - 1)
-    value |= (time.time_ns() // 1_000_000 & ((1 << 48) - 1)) << 80
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    try:
+        rest = _noise.pop()
+    except IndexError:
+        rest = _make_noise()
+    milliseconds = time.time_ns() // 1_000_000
+    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-{rest}"
+
+
+# What stands behind the time in ids to come: asking the system for each costs as much as making
+# the rest of it, and hands the interpreter to another thread. Each is taken once.
+_noise: list[str] = []
+_NOISE_AHEAD = 16
+
+
+def _make_noise() -> str:
+    """Return the random part of an id, version and variant set, and keep some for the next."""
+    digits = os.urandom(10 * _NOISE_AHEAD).hex()
+    made = []
+    for at in range(0, len(digits), 20):
+        variant = "89ab"[int(digits[at + 3], 16) & 3]
+        made.append(
+            f"7{digits[at : at + 3]}-{variant}{digits[at + 4 : at + 7]}-{digits[at + 7 : at + 19]}"
+        )
+    taken = made.pop()
+    _noise.extend(made)
+    return taken
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_noise.clear)  # two processes would make the same ids

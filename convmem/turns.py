@@ -26,6 +26,8 @@ MAX_ROLE_CHARACTERS = 64
 # Keys that a turn's own fields, or convmem's output, stand under.
 _FIELDS = ("id", "seq", "ts", "role", "content", "meta")
 _OUTPUT_FIELDS = ("continuation_id",)
+# Nearly every turn is spoken by one of these: checked and encoded once.
+_ROLES = {role: b'"%b"' % role.encode() for role in ("user", "assistant", "system", "tool")}
 
 
 class Turn:
@@ -166,14 +168,14 @@ class Draft:
     head: bytes
     tail: bytes
 
-    def stored_as(self, seq: int, ts_text: str) -> Turn:
-        """Return the turn that this draft became."""
+    def stored_as(self, seq: int, ts: datetime | None) -> Turn:
+        """Return the turn that this draft became, stored at *ts* unless it had a time already."""
         return Turn(
             self.role,
             self.content,
             id=self.id,
             seq=seq,
-            ts=self.ts or parse_stored_time(ts_text),
+            ts=self.ts or ts,
             meta=self.meta,
             extra=dict(self.extra),
         )
@@ -200,23 +202,36 @@ def draft(
         InvalidTurn: The message names the field and what is wrong with it.
     """
     made = Draft()
-    made.role = _checked_role(role)
+    made.role = role
+    role_json = _ROLES.get(role) if type(role) is str else None
+    if role_json is None:
+        role_json = _encoded(_checked_role(role), "role")
     made.is_given = id is not None
-    made.id = new_turn_id() if id is None else _checked_id(id)
-    made.meta = None if meta is None else _checked_meta(meta)
-    made.ts = _checked_time(ts)
-    made.ts_text = None if made.ts is None else format_time(made.ts)
+    if id is None:
+        made.id = new_turn_id()
+        made.head = b'{"id":"%b"' % made.id.encode()
+    else:
+        made.id = _checked_id(id)
+        made.head = b'{"id":' + _encoded(made.id, "id")
+    made.ts = made.ts_text = None
+    if ts is not None:
+        made.ts = _checked_time(ts)
+        made.ts_text = format_time(made.ts)
     made.content = content if isinstance(content, str) else json_copy(content, "content")
-    made.extra = _checked_extra(extra) if extra else {}
-    made.head = b'{"id":' + _encoded(made.id, "id")
-    parts = [b'"role":', _encoded(made.role, "role"), b',"content":']
-    parts.append(_encoded(made.content, "content"))
-    if made.meta is not None:
-        parts += [b',"meta":', _encoded(made.meta, "meta")]
-    for key, value in made.extra.items():
-        parts += [b",", _encoded(key, "key"), b":", _encoded(value, key)]
-    made.tail = b"".join(parts)
-    if len(made.tail) > MAX_TURN_BYTES:
+    tail = b'"role":%b,"content":%b' % (role_json, _encoded(made.content, "content"))
+    made.meta = None
+    if meta is not None:
+        made.meta = _checked_meta(meta)
+        tail += b',"meta":' + _encoded(made.meta, "meta")
+    made.extra = {}
+    if extra:
+        made.extra = _checked_extra(extra)
+        parts = [tail]
+        for key, value in made.extra.items():
+            parts += [b",", _encoded(key, "key"), b":", _encoded(value, key)]
+        tail = b"".join(parts)
+    made.tail = tail
+    if len(tail) > MAX_TURN_BYTES:
         raise InvalidTurn(
             f"a turn of {len(made.tail):,} bytes is too long",
             hint=f"at most {MAX_TURN_BYTES:,} bytes; keep large attachments in files of their own",
@@ -298,9 +313,7 @@ def _checked_meta(meta: Any) -> dict[str, Any]:
     return copied
 
 
-def _checked_time(ts: Any) -> datetime | None:
-    if ts is None:
-        return None
+def _checked_time(ts: Any) -> datetime:
     if isinstance(ts, datetime):
         if ts.tzinfo is None:
             raise InvalidTurn(

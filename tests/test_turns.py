@@ -178,7 +178,7 @@ def test_a_given_time_is_kept_or_refused(moment):
         return
     made = draft("user", "hello", ts=moment)
     assert made.ts == expected
-    assert made.stored_as(1, made.ts_text).ts.utcoffset() == timedelta(0)
+    assert made.stored_as(1, made.ts).ts.utcoffset() == timedelta(0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from convmem.errors import (
     TurnConflict,
     storage_error,
 )
-from convmem.log import codec, deleted, dropped, heal, records, trash
+from convmem.log import codec, deleted, heal, records
 from convmem.log.ahead import search_ahead
 from convmem.log.durability import OpenLog
 from convmem.log.files import forget_cached, write_all
@@ -80,6 +80,7 @@ class Log:
         "_last_seq",
         "_lock",
         "_open",
+        "_path",
         "folder",
         "name",
     )
@@ -94,6 +95,7 @@ class Log:
         self.name = name
         self._known_last_seq = known_last_seq  # to others, who may know what damage has taken
         self._file = f"{name}.jsonl"
+        self._path = os.path.join(folder.path, self._file)
         self._lock = SidecarLock(folder, name)
         self._open: OpenLog | None = None
         self._committed = -1
@@ -132,7 +134,7 @@ class Log:
                 forget_cached(self._open.fd)  # a sync in healing may have failed
             self._forget()
             if isinstance(error, OSError):
-                raise storage_error(error, f"cannot append to {self._where()}") from error
+                raise storage_error(error, f"cannot append to {self._path}") from error
             raise
         finally:
             self._lock.release()
@@ -220,53 +222,28 @@ class Log:
         healed: Callable[[str], None],
     ) -> Written:
         log = self._current(healed, create=True)
-        start, seq = self._committed, self._last_seq
+        start, first = self._committed, self._last_seq + 1
+        now = datetime.now(UTC)
         if ahead is not None or self._known.hashes is not None:
             self._known.extend(log.fd, start)
-        now_text = format_time(datetime.now(UTC))
-        answers: list[Turn | TurnConflict] = []
-        fresh: list[tuple[int, Draft]] = []  # where among the answers, and what
-        in_call: dict[str, tuple[int, Draft]] = {}
-        for draft in drafts:
-            if draft.is_given and ahead is not None:
-                answer = self._known_answer(log, draft, ahead, in_call, answers)
-                if answer is not None:
-                    if is_batch and isinstance(answer, TurnConflict):
+        answers: list[Turn | TurnConflict]
+        if ahead is None:
+            fresh = drafts
+            answers = [draft.stored_as(seq, now) for seq, draft in enumerate(drafts, first)]
+        else:
+            answers, fresh = ahead.answers(log, start, drafts, first, now)
+            if is_batch:
+                for answer in answers:
+                    if isinstance(answer, TurnConflict):
                         raise answer
-                    answers.append(answer)
-                    continue
-                in_call[draft.id] = (len(answers), draft)
-            seq += 1
-            fresh.append((len(answers), draft))
-            answers.append(draft.stored_as(seq, draft.ts_text or now_text))
-
         failure = None
         if fresh:
-            batch = os.urandom(4).hex() if is_batch and len(fresh) > 1 else None
-            first = self._last_seq + 1
-            written = [
-                codec.turn_line(
-                    draft,
-                    first + at,
-                    draft.ts_text or now_text,
-                    None if batch is None else (batch, at, len(fresh)),
-                )
-                for at, (_, draft) in enumerate(fresh)
-            ]
-            data = written[0] if len(written) == 1 else b"".join(written)
-            try:
-                write_all(log.fd, data)
-            except BaseException as error:
-                kept = self._roll_back(log, start, written, is_batch)
-                if kept == 0 or not isinstance(error, OSError):
-                    raise
-                failure = _in_part(error, self._where(), answers, fresh, kept)
-                del fresh[kept:]
-                data = b"".join(written[:kept])
-            self._is_new = False
-            self._committed = start + len(data)
-            self._last_seq = first + len(fresh) - 1
-            self._known.add([draft.id for _, draft in fresh], self._committed)
+            kept, error = self._put(log, _lines(fresh, first, format_time(now), is_batch), is_batch)
+            if error is not None:
+                failure = _in_part(error, self._path, answers, first + kept)
+                fresh = fresh[:kept]
+            if self._known.hashes is not None:
+                self._known.add([draft.id for draft in fresh], self._committed)
         else:
             # All were known from before a deletion: no conversation begins with that.
             self._remove_if_made_in_vain()
@@ -274,6 +251,26 @@ class Log:
         log.written += 1
         log.use()
         return Written(answers, log, len(fresh), self._committed - start, failure)
+
+    def _put(self, log: OpenLog, lines: list[bytes], is_batch: bool) -> tuple[int, OSError | None]:
+        """Write lines that are numbered on from the last; return how many stay, and why not all.
+
+        Raises: Why none stays.
+        """
+        data = lines[0] if len(lines) == 1 else b"".join(lines)
+        start, kept, failure = self._committed, len(lines), None
+        try:
+            write_all(log.fd, data)
+        except BaseException as error:
+            kept = self._roll_back(log, start, lines, is_batch)
+            if kept == 0 or not isinstance(error, OSError):
+                raise
+            failure = error
+            data = b"".join(lines[:kept])
+        self._is_new = False
+        self._committed = start + len(data)
+        self._last_seq += kept
+        return kept, failure
 
     def _remove_if_made_in_vain(self) -> None:
         """A first turn that could not be stored must not leave a conversation without turns."""
@@ -303,17 +300,17 @@ class Log:
         log = self._open
         if log is not None and log.failed is not None:
             raise DurabilityUnknown(
-                f"{self._where()}: an earlier sync failed: {log.failed}",
+                f"{self._path}: an earlier sync failed: {log.failed}",
                 hint="open the archive again and retry the unanswered ids",
             )
         # A conversation is what its path leads to now, not where the folder was moved since.
-        if not self.folder.is_current():
-            raise self._folder_gone()
         try:
-            found = self.folder.stat(self._file)
-        except FileNotFoundError:
+            found = os.lstat(self._path)
+        except OSError:
             found = None
         if log is None or found is None or (found.st_dev, found.st_ino) != log.identity:
+            if not self.folder.is_current():
+                raise self._folder_gone()
             log = self._reopen(healed, create=create)
             size = os.fstat(log.fd).st_size
         else:
@@ -342,7 +339,7 @@ class Log:
             except FileExistsError:
                 continue  # made by hand in this very moment
         else:
-            raise ConvmemError(f"{self._where()} comes and goes; giving up")
+            raise ConvmemError(f"{self._path} comes and goes; giving up")
         self._open = OpenLog(self.folder, self._file, fd)
         self._last_seq = last_seq
         # Another file: a compaction of the one we knew, or one that was made anew.
@@ -429,44 +426,6 @@ class Log:
             return whole
         return whole
 
-    def _known_answer(
-        self,
-        log: OpenLog,
-        draft: Draft,
-        ahead: Ahead,
-        in_call: dict[str, tuple[int, Draft]],
-        answers: list[Turn | TurnConflict],
-    ) -> Turn | TurnConflict | None:
-        """Return the answer to a draft whose id was seen before, or ``None`` if it was not."""
-        if draft.id in in_call:
-            at, earlier = in_call[draft.id]
-            first = answers[at]
-            if not isinstance(first, TurnConflict) and draft.says_the_same_as(first):
-                return earlier.stored_as(first.seq or 0, format_time(first.ts or _EPOCH))
-            return _conflict(draft, None)
-        found = None
-        if self._known.may_hold(draft.id):
-            found = ahead.find(log, draft.id, self._committed)
-        if found is not None:
-            if draft.says_the_same_as(found.turn):
-                return found.turn
-            return _conflict(draft, found.turn.seq)
-        gone = ahead.find_dropped(self.folder, self.name, draft.id)
-        if gone is None:
-            return None
-        if not self._says_what_was_dropped(draft, gone):
-            return _conflict(draft, gone.seq)
-        return draft.stored_as(gone.seq, gone.ts_text)
-
-    def _says_what_was_dropped(self, draft: Draft, gone: dropped.DroppedTurn) -> bool:
-        if gone.is_parsed:
-            return dropped.substance(draft) == gone.substance
-        if codec.draft_substance(draft) == gone.substance:
-            return True
-        # Other bytes need not say other things (the order of keys): the turn itself tells.
-        found = trash.find(self.folder, self.name, draft.id)
-        return found is not None and draft.says_the_same_as(found.turn)
-
     def _forget(self) -> None:
         """Drop what is believed of the file: after any failure nothing of it is certain."""
         self._committed = -1
@@ -476,37 +435,32 @@ class Log:
             self._open = None
             log.let_go()
 
-    def _where(self) -> str:
-        return os.path.join(self.folder.path, self._file)
 
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _conflict(draft: Draft, seq: int | None) -> TurnConflict:
-    place = "earlier in the same call" if seq is None else f"as turn {seq}"
-    return TurnConflict(
-        f"turn id {draft.id!r} was recorded {place} with other content",
-        turn_id=draft.id,
-        seq=seq,
-    )
+def _lines(drafts: Sequence[Draft], first: int, now_text: str, is_batch: bool) -> list[bytes]:
+    """Return the lines that store *drafts* as the turns from *first* on."""
+    count = len(drafts)
+    batch = os.urandom(4).hex() if is_batch and count > 1 else None
+    return [
+        codec.turn_line(
+            draft,
+            first + at,
+            draft.ts_text or now_text,
+            None if batch is None else (batch, at, count),
+        )
+        for at, draft in enumerate(drafts)
+    ]
 
 
 def _in_part(
-    error: OSError,
-    where: str,
-    answers: list[Turn | TurnConflict],
-    fresh: list[tuple[int, Draft]],
-    kept: int,
+    error: OSError, where: str, answers: list[Turn | TurnConflict], first_lost: int
 ) -> StorageError:
-    """Return the error of a write that took only *kept* of its lines, with those turns."""
+    """Return the error of a write that did not get as far as turn *first_lost*, with the others."""
     failure = storage_error(error, f"cannot append to {where}")
     if isinstance(failure, StorageFull):
-        lost = {at for at, _ in fresh[kept:]}
         failure.stored = [
             answer
-            for at, answer in enumerate(answers)
-            if at not in lost and not isinstance(answer, TurnConflict)
+            for answer in answers
+            if not isinstance(answer, TurnConflict) and (answer.seq or 0) < first_lost
         ]
         failure.hint = f"{len(failure.stored)} turns before it were kept; make room and try again"
     return failure

@@ -15,8 +15,6 @@ from convmem.log.files import close_aside, forget_cached, sync_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _thread import LockType
-
     from convmem.log.files import Folder
 
 
@@ -119,22 +117,19 @@ class OpenLog:
         self.dirty_turns = 0
         self.dirty_since = 0.0
         self._is_syncing = False
-        self._waiting: list[LockType] = []  # a closed gate for each thread that waits for it
+        self._waiting: list[_Waiter] = []  # in the order they came
         self._guard = allocate_lock()
-        self._users = 1
+        # One for each user. Who takes the bottom one is the last: no lock is needed to know that.
+        self._users = [True]
 
     def use(self) -> None:
         """Keep the descriptor open until ``let_go``: a sync may come after the log moved on."""
-        with self._guard:
-            self._users += 1
+        self._users.append(False)
 
     def let_go(self) -> None:
         """End one use; the last one closes."""
-        with self._guard:
-            self._users -= 1
-            if self._users:
-                return
-        close_aside(self.fd)
+        if self._users.pop():
+            close_aside(self.fd)
 
     def sync(self, ticket: int) -> None:
         """Return once everything up to *ticket* survives a power cut.
@@ -143,32 +138,37 @@ class OpenLog:
             DurabilityUnknown: A sync of this file failed, now or before. It is not tried again:
                 the kernel may have dropped the pages, and would then report success.
         """
-        leads = False
+        mine = _Waiter(ticket)
         try:
-            while not leads:
-                with self._guard:
-                    self._check()
-                    if self.synced >= ticket and self.folder_synced:
-                        return
-                    if not self._is_syncing:
-                        # In one go: an interrupt between would keep the others waiting for ever.
-                        self._is_syncing = leads = True
-                        continue
-                    gate = allocate_lock()
-                    gate.acquire()
-                    self._waiting.append(gate)
-                gate.acquire()
-            self._sync_for_all()
+            with self._guard:
+                if self._is_settled(ticket):
+                    return
+                if not self._is_syncing:
+                    # In one go: an interrupt between would keep the others waiting for ever.
+                    self._is_syncing = mine.leads = True
+                else:
+                    self._waiting.append(mine)
+            if not mine.leads:
+                mine.gate.acquire()
+            # Who is woken has been synced for, or is the next to sync.
+            if mine.leads:
+                self._sync_for_all()
+            else:
+                self._is_settled(ticket)
+        except BaseException:
+            self._wait_no_more(mine)
+            raise
         finally:
-            if leads:
-                self._let_all_go_on()
+            if mine.leads:
+                self._hand_over()
 
-    def _check(self) -> None:
+    def _is_settled(self, ticket: int) -> bool:
         if self.failed is not None:
             raise DurabilityUnknown(
                 f"{self.name}: an earlier sync failed: {self.failed}",
                 hint="open the archive again and retry the unanswered ids",
             )
+        return self.synced >= ticket and self.folder_synced
 
     def _sync_for_all(self) -> None:
         covered = self.written
@@ -190,14 +190,30 @@ class OpenLog:
         with self._guard:
             self.dirty_turns = max(0, self.dirty_turns - turns)
 
-    def _let_all_go_on(self) -> None:
-        """Wake all who wait, at once: one by one, those whose turns are safe already would stand
-        before the next one to sync, and keep the disk idle."""
+    def _hand_over(self) -> None:
+        """Wake those whose turns are safe, or lost, and before them the one who syncs next.
+
+        Only one of the others: woken all together, each would cost a switch of threads for
+        nothing, and stand before the one whose sync the disk waits for.
+        """
         with self._guard:
-            self._is_syncing = False
-            waiting, self._waiting = self._waiting, []
-        for gate in waiting:
-            gate.release()
+            done = self.written if self.failed is not None else self.synced
+            woken = [each for each in self._waiting if each.ticket <= done]
+            self._waiting = [each for each in self._waiting if each.ticket > done]
+            if self._waiting:
+                following = self._waiting.pop(0)
+                following.leads = True
+                woken.insert(0, following)
+            else:
+                self._is_syncing = False
+        for each in woken:
+            each.gate.release()
+
+    def _wait_no_more(self, waiter: _Waiter) -> None:
+        """Take one who was interrupted from among those who wait."""
+        with self._guard:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
 
     def mark_dirty(self, turns: int) -> bool:
         """Count turns that wait for a sync; say whether they are the first to wait."""
@@ -207,3 +223,21 @@ class OpenLog:
                 self.dirty_since = time.monotonic()
             self.dirty_turns += turns
             return first
+
+
+class _Waiter:
+    """A thread that asked for a sync.
+
+    Attributes:
+        ticket: What it waits for.
+        gate: Closed until it is woken.
+        leads: Whether it is the one who syncs, for itself and for all who wrote before.
+    """
+
+    __slots__ = ("gate", "leads", "ticket")
+
+    def __init__(self, ticket: int) -> None:
+        self.ticket = ticket
+        self.leads = False
+        self.gate = allocate_lock()
+        self.gate.acquire()

@@ -303,9 +303,9 @@ if hasattr(os, "register_at_fork"):
 
 def write_all(fd: int, data: bytes) -> None:
     """Write all of *data*. A disk that fills up in the middle raises and leaves a part written."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
 
 
 def write_all_at(fd: int, data: bytes, offset: int) -> int:

@@ -11,7 +11,7 @@ import os
 import time
 from _thread import allocate_lock
 
-from convmem.errors import LockTimeout, StorageDenied, storage_error
+from convmem.errors import LockTimeout, StorageDenied, StorageError, storage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class SidecarLock:
     def __init__(self, folder: Folder, name: str, ending: str = "lock") -> None:
         self._folder = folder
         self._name = f"{name}.{ending}"
-        self._path = f"{FOLDER}/{self._name}"
+        self._path = os.path.join(folder.path, FOLDER, self._name)
         self._threads = allocate_lock()
         self._fd = -1
         self._identity = (0, 0)
@@ -66,12 +66,13 @@ class SidecarLock:
             if not self._threads.acquire(True, min(patience, 1e9)):
                 raise self._timeout(patience)
         try:
-            began = self._acquire_from_processes(patience, began)
+            if self._fd < 0 or not _try_lock(self._fd) or not self._still_there():
+                began = self._acquire_from_processes(patience, began)
         except BaseException as error:
             self.close()  # an interrupt may have come after the kernel gave us the lock
             self._threads.release()
             if isinstance(error, OSError):
-                raise storage_error(error, f"cannot lock {self._where()}") from error
+                raise storage_error(error, f"cannot lock {self._path}") from error
             raise
         return 0.0 if began is None else time.monotonic() - began
 
@@ -112,11 +113,11 @@ class SidecarLock:
             if self._fd < 0:
                 self._open()
             if _try_lock(self._fd):
-                # Somebody may have removed the lock folder meanwhile: the next process would
-                # then lock another file, and both would hold "the" lock.
                 if self._still_there():
                     return began
                 self.close()
+                if not self._folder.is_current():
+                    raise StorageError(f"the folder {self._folder.path} is gone")
                 continue
             now = time.monotonic()
             if began is None:
@@ -130,10 +131,17 @@ class SidecarLock:
             wait = min(wait * 1.5, _LONGEST_WAIT_SECONDS)
 
     def _still_there(self) -> bool:
+        """Whether the path leads to the file that we hold.
+
+        Somebody may have removed the lock folder meanwhile, or moved the archive: the next
+        process would then lock another file, and both would hold "the" lock.
+        """
         try:
-            found = os.stat(self._path, dir_fd=self._folder.fd, follow_symlinks=False)
+            found = os.lstat(self._path)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise storage_error(error, f"cannot lock {self._path}") from error
         return (found.st_dev, found.st_ino) == self._identity
 
     def _open(self) -> None:
@@ -150,18 +158,15 @@ class SidecarLock:
             finally:
                 folder.close()
         except OSError as error:
-            raise storage_error(error, f"cannot lock {self._where()}") from error
+            raise storage_error(error, f"cannot lock {self._path}") from error
         found = os.fstat(self._fd)
         self._identity = (found.st_dev, found.st_ino)
 
     def _timeout(self, waited: float) -> LockTimeout:
         return LockTimeout(
-            f"{self._where()} was held by others for {waited:g} s",
+            f"{self._path} was held by others for {waited:g} s",
             hint="nothing was written; try again, or see who holds it with: fuser -v FILE",
         )
-
-    def _where(self) -> str:
-        return os.path.join(self._folder.path, self._path)
 
 
 def is_held(folder: Folder, file_name: str) -> bool:

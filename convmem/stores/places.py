@@ -185,13 +185,13 @@ class Places:
 
     def log(self, namespace: str, continuation_id: str) -> Log:
         """Return the writing side of the conversation's log; makes folders, not the log."""
-        name = ids.encode_name(continuation_id)
-        key = (namespace, name)
+        key = (namespace, continuation_id)
         with self._guard:
             log = self._logs.pop(key, None)
             if log is not None:
                 self._logs[key] = log  # the last one used is the last one closed
                 return log
+        name = ids.encode_name(continuation_id)
         try:
             folder = self.folder(namespace, create=True)
             if ids.is_hashed(name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ import time
 import pytest
 from ledger import NAME, NAMESPACE, read_files
 
-from convmem import Archive, ConvmemError, Observer, RetentionPolicy
+from convmem import Archive, ConvmemError, Observer, RetentionPolicy, StorageFull
 from convmem.log import rewrite
 from convmem.log.locks import SidecarLock
 
@@ -197,3 +198,26 @@ def test_a_compaction_that_failed_does_not_shorten_how_long_ids_are_remembered(
     chat.compact(RetentionPolicy(keep_last=1))
     time.sleep(2.1)
     assert chat.record("user", "0", id="t0").seq == 1
+
+
+def test_a_repeated_id_whose_first_the_disk_did_not_take_is_not_answered(
+    open_archive, root, monkeypatch
+):
+    """P6: the second of two that say the same is answered with the first; that one was lost."""
+    archive = open_archive()
+    archive.conversation(NAME).record("user", "before")
+    write = os.write
+
+    def write_the_first_line(fd, data):
+        lines = bytes(data)
+        if lines.count(b"\n") > 1:
+            return write(fd, lines[: lines.index(b"\n") + 10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    turns = [{"id": name, "role": "user", "content": name} for name in ("fits", "lost", "lost")]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_the_first_line)
+        first, *others = archive.record_to_many([(NAME, turn) for turn in turns])
+    assert first.seq == 2
+    assert [type(other) for other in others] == [StorageFull, StorageFull]
+    assert _ids(root)[1:] == ["fits"]

@@ -250,6 +250,87 @@ def test_all_threads_that_wait_for_a_sync_hear_that_it_failed(root, syncs):
     assert heard == ["unknown"] * 6
 
 
+class Interrupt(BaseException):
+    """What a signal handler raises, wherever the thread just is."""
+
+
+def test_a_thread_that_gives_up_waiting_for_a_sync_holds_up_nobody(root, monkeypatch):
+    """Ctrl-C must not take the next sync along: all who wait behind it would wait for ever."""
+    is_syncing, may_end = threading.Event(), threading.Event()
+
+    def slow(fd):
+        is_syncing.set()
+        assert may_end.wait(10)
+
+    def interrupt(number, frame):
+        raise Interrupt
+
+    with Archive.open(root) as archive:
+        chat = archive.conversation("c")
+        chat.record("user", "first")
+        log = archive._store._places.log("default", "c")._open
+        monkeypatch.setattr(durability, "sync_data", slow)
+        others = [threading.Thread(target=chat.record, args=("user", "x")) for _ in range(2)]
+        others[0].start()
+        assert is_syncing.wait(10)
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(Interrupt):
+                chat.record("user", "of one who gives up")
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        others[1].start()
+        while not log._waiting:
+            time.sleep(0.001)
+        may_end.set()
+        for thread in others:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_a_thread_that_gives_up_just_as_it_is_to_sync_passes_that_on(root, monkeypatch):
+    """Whoever was woken to sync for all, and does not, must leave it to the next."""
+    is_syncing, may_end = threading.Event(), threading.Event()
+    gave_up = []
+
+    def slow(fd):
+        is_syncing.set()
+        assert may_end.wait(10)
+
+    with Archive.open(root) as archive:
+        chat = archive.conversation("c")
+        chat.record("user", "first")
+        log = archive._store._places.log("default", "c")._open
+        monkeypatch.setattr(durability, "sync_data", slow)
+        sync_for_all = durability.OpenLog._sync_for_all
+
+        def given_up_once(self):
+            if is_syncing.is_set() and not gave_up:
+                gave_up.append(threading.current_thread())
+                raise Interrupt
+            sync_for_all(self)
+
+        monkeypatch.setattr(durability.OpenLog, "_sync_for_all", given_up_once)
+
+        def work():
+            try:
+                chat.record("user", "x")
+            except Interrupt:
+                assert gave_up == [threading.current_thread()]
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while len(log._waiting) < 3:
+            time.sleep(0.001)
+        may_end.set()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        assert len(gave_up) == 1
+
+
 def test_a_sync_that_fails_in_the_background_is_raised_by_the_next_turn_and_by_close(root, syncs):
     """An interval policy must not swallow the failure that it hides from the caller."""
     archive = Archive.open(root, durability=Durability.interval(turns=1000, seconds=0.02))
