@@ -17,6 +17,7 @@ from operator import itemgetter
 from convmem.log import blocks, codec, heal, records, summary
 from convmem.log.read import StoredTurn, turns_of
 from convmem.log.records import Record
+from convmem.log.survey_apart import SecondHalf
 from convmem.quantities import format_time
 from convmem.retention import KEPT, Facts, RetentionPlan, RetentionPolicy, TurnFacts, plan
 from convmem.tools import HINTS, may_have_tools, tool_ids
@@ -156,6 +157,11 @@ class Survey:
                 opened = None
         self._open_batch = opened
 
+    @property
+    def is_in_batch(self) -> bool:
+        """Whether the last turn belongs to a batch whose closing line has not come."""
+        return self._open_batch is not None
+
     def close(self) -> None:
         """Say that this was the last turn."""
         if self._open_batch is not None:
@@ -254,10 +260,14 @@ def survey_log(
     cutoff = policy.cutoff(now)
     cutoff_text = "" if cutoff is None else format_time(cutoff)
     told = 0
-    for block in blocks.good_blocks(fd, end):
-        survey.add_block(block, cutoff, cutoff_text)
-        advanced(block.end - told)
-        told = block.end
+    with SecondHalf(fd, end, cutoff_text) as second:
+        told = _add_blocks(survey, fd, 0, second.start, cutoff, cutoff_text, advanced)
+        if second.start < end and told == second.start and not survey.is_in_batch:
+            if second.add_to(survey):
+                advanced(end - told)
+                return survey
+    if not survey.is_in_batch:
+        told = _add_blocks(survey, fd, told, end, cutoff, cutoff_text, advanced)
     for stored in turns_of(records.forward(fd, told, end, survey.damaged), survey.damaged):
         survey.add_in_batch(stored, cutoff, cutoff_text)
         if stored.offset - told >= _BLOCK:
@@ -266,6 +276,23 @@ def survey_log(
     survey.close()
     advanced(end - told)
     return survey
+
+
+def _add_blocks(
+    survey: Survey,
+    fd: int,
+    start: int,
+    end: int,
+    cutoff: datetime | None,
+    cutoff_text: str,
+    advanced: Callable[[int], None],
+) -> int:
+    """Note the turns of the good blocks from *start* on; return where these end."""
+    for block in blocks.good_blocks(fd, end, start=start):
+        survey.add_block(block, cutoff, cutoff_text)
+        advanced(block.end - start)
+        start = block.end
+    return start
 
 
 def loose_turns(survey: Survey, decided: RetentionPlan, *, cut: int = -1) -> set[int]:
