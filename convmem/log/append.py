@@ -456,10 +456,10 @@ class Log:
         return draft.stored_as(gone.seq, gone.ts_text)
 
     def _says_what_was_dropped(self, draft: Draft, gone: dropped.DroppedTurn) -> bool:
-        if gone.is_parsed:
-            return dropped.substance(draft) == gone.substance
-        if codec.draft_substance(draft) == gone.substance:
+        if gone.is_said_by(draft):
             return True
+        if gone.is_parsed:
+            return False
         # Other bytes need not say other things (the order of keys): the turn itself tells.
         found = trash.find(self.folder, self.name, draft.id)
         return found is not None and draft.says_the_same_as(found.turn)

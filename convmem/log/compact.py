@@ -137,9 +137,11 @@ class _Run:
             dropped.remember(
                 self.folder,
                 self.name,
-                self._dropped_turns(discard),
-                clock,
-                clock + remember_seconds,
+                self.rewrite.fd,
+                self._dropped_spans(),
+                is_discarded=discard,
+                now=clock,
+                until=clock + remember_seconds,
             )
             if going is not None:
                 going(self.report)
@@ -214,23 +216,3 @@ class _Run:
         if damage:
             spans = list(zip(damage[::2], damage[1::2], strict=True))
             self.report.quarantine = heal.set_aside(self.folder, self.name, self.rewrite.fd, spans)
-
-    def _dropped_turns(self, discard: bool) -> Iterator[dropped.DroppedTurn | bytes]:
-        for start, end in self._dropped_spans():
-            for _, _, line in lines.forward(self.rewrite.fd, start, end):
-                if not discard and line is not None and codec.is_sealed(line):
-                    part = codec.remembered_part(line)
-                    if part is not None:
-                        yield part  # nearly every line
-                        continue
-                head = None if line is None else codec.head_of(line)
-                if line is None or head is None or not codec.is_sealed(line):
-                    continue  # a line by hand has no id that a client could retry
-                turn_id = codec.text_of(head[0])
-                if discard:
-                    # Nothing else will be left to compare a retry with.
-                    turn = codec.parse(line)
-                    says = 0 if turn is None else dropped.substance(turn)
-                else:
-                    says = codec.substance_crc(line) or 0
-                yield dropped.DroppedTurn(turn_id, head[1], head[2], says, is_parsed=discard)

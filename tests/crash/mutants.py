@@ -79,7 +79,7 @@ def without_trash() -> None:
 
 def without_memory_of_the_dropped() -> None:
     """Forget the ids of what was dropped."""
-    dropped.remember = lambda folder, name, turns, now, until: None
+    dropped.remember = lambda *given, **options: None
 
 
 def without_memory_of_the_last_seq() -> None:
