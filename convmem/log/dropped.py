@@ -18,7 +18,7 @@ import re
 import zlib
 
 from convmem import jsontext
-from convmem.log import codec, lines
+from convmem.log import apart, codec, lines
 from convmem.log.files import temporary_name, write_aside
 
 TYPE_CHECKING = False
@@ -131,16 +131,20 @@ def remember(
     now: float,
     until: float,
 ) -> None:
-    """Remember the turns in byte *spans* of the log *fd*, durably, and forget what is past.
+    """Remember the turns in byte *spans* of the log *fd* until *until*, durably.
 
-    Until the time *until*. With *is_discarded* nothing else will be left to compare a retry with.
+    What is past its time is forgotten. With *is_discarded* nothing else will be left to compare a retry with.
     """
 
     def chunks() -> Iterator[bytes]:
         yield from _still_known(folder, name, now)
-        for start, end in spans:
-            for block in _blocks(fd, start, end):
-                yield b"".join(_remembered(block.split(b"\n")[:-1], until, is_discarded))
+        places = list(spans)
+        if sum(end - start for start, end in places) < apart.WORTH_BYTES:
+            yield from remembered(fd, places, until, is_discarded=is_discarded)
+            return
+        from convmem.log import dropped_apart
+
+        yield from dropped_apart.remembered(fd, places, until, is_discarded=is_discarded)
 
     inner = folder.subfolder(FOLDER)
     try:
@@ -165,8 +169,16 @@ def _still_known(folder: Folder, name: str, now: float) -> Iterator[bytes]:
         os.close(fd)
 
 
-def _remembered(found: list[bytes], until: float, is_discarded: bool) -> Iterator[bytes]:
-    """Yield what is to be remembered of *found*, lines that leave a log."""
+def remembered(
+    fd: int, spans: Iterable[tuple[int, int]], until: float, *, is_discarded: bool
+) -> Iterator[bytes]:
+    """Yield what is to be remembered of the turns in byte *spans* of the log *fd*, by the block."""
+    for start, end in spans:
+        for block in _blocks(fd, start, end):
+            yield b"".join(_of_lines(block.split(b"\n")[:-1], until, is_discarded))
+
+
+def _of_lines(found: list[bytes], until: float, is_discarded: bool) -> Iterator[bytes]:
     behind = b'","until":%d}\n' % until
     begins = _ONE_SPELLING_HEAD if is_discarded else _HEAD
     for line, head in zip(found, map(begins.match, found), strict=True):

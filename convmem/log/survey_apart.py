@@ -1,17 +1,16 @@
-"""The second half of a large log, surveyed by a process of its own: two halves take half the time.
+"""The second half of a large log, surveyed by a process of its own.
 
-It says what it found only if all of its half is good, block by block. Else, and where no process
-can be started, nothing is said, and who asked goes on by himself, to the same answer.
+It says what it found only if all of its half is good, block by block. Else nothing is said, and
+who asked goes on by himself.
 """
 
 from __future__ import annotations
 
 import marshal
-import os
 import sys
 from array import array
 
-from convmem.log import blocks, lines
+from convmem.log import apart, blocks, lines
 from convmem.retention import Facts
 
 TYPE_CHECKING = False
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
     from convmem.log.survey import Survey
 
-# Starting a process takes as long as surveying some twenty megabytes.
-WORTH_BYTES = 64 << 20
-
 
 class SecondHalf:
     """A survey of ``[start, end)`` that goes on in another process. Use as a context manager."""
@@ -30,22 +26,18 @@ class SecondHalf:
     def __init__(self, fd: int, end: int, cutoff: str) -> None:
         self.start = end
         self._process: Popen[bytes] | None = None
-        if end < WORTH_BYTES or not _has_cores():
-            return
-        middle = lines.line_start_after(fd, end // 2, end)
-        self._process = _started(fd, middle, end, cutoff)
-        if self._process is not None:
-            self.start = middle
+        if end >= apart.WORTH_BYTES:
+            middle = lines.line_start_after(fd, end // 2, end)
+            self._process = apart.started(__name__, fd, str(middle), str(end), cutoff)
+            if self._process is not None:
+                self.start = middle
 
     def __enter__(self) -> SecondHalf:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        process = self._process
-        if process is not None and process.stdout is not None:
-            process.kill()
-            process.stdout.close()
-            process.wait()
+        if self._process is not None:
+            apart.finished(self._process)
 
     def add_to(self, survey: Survey) -> bool:
         """Add what was found to the survey of all before; say whether there was an answer."""
@@ -102,26 +94,6 @@ def answer(fd: int, start: int, end: int, cutoff_text: str) -> bytes:
             facts.tools,
         )
     )
-
-
-def _started(fd: int, start: int, end: int, cutoff: str) -> Popen[bytes] | None:
-    if os.name != "posix" or not sys.executable:
-        return None
-    from subprocess import DEVNULL, PIPE, Popen
-
-    # Not forked: a child must not share this process's locks, nor what its threads were doing.
-    words = [sys.executable, "-m", __name__, str(fd), str(start), str(end), cutoff]
-    try:
-        return Popen(words, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, pass_fds=[fd])
-    except OSError:
-        return None
-
-
-def _has_cores() -> bool:
-    try:
-        return len(os.sched_getaffinity(0)) > 1
-    except AttributeError:  # not every system says which cores are ours
-        return (os.cpu_count() or 1) > 1
 
 
 if __name__ == "__main__":
