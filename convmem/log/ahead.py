@@ -10,7 +10,7 @@ import os
 import time
 
 from convmem.errors import TurnConflict, storage_error
-from convmem.log import codec, dropped, heal, known_ids, trash
+from convmem.log import dropped, heal, known_ids, trash
 from convmem.quantities import parse_stored_time
 
 TYPE_CHECKING = False
@@ -151,10 +151,10 @@ class Ahead:
         return dropped.find(self._folder, self._name, turn_id, time.time())
 
     def _says_what_was_dropped(self, draft: Draft, gone: dropped.DroppedTurn) -> bool:
-        if gone.is_parsed:
-            return dropped.substance(draft) == gone.substance
-        if codec.draft_substance(draft) == gone.substance:
+        if gone.is_said_by(draft):
             return True
+        if gone.is_parsed:
+            return False
         # Other bytes need not say other things (the order of keys): the turn itself tells.
         found = trash.find(self._folder, self._name, draft.id)
         return found is not None and draft.says_the_same_as(found.turn)

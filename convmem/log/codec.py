@@ -37,7 +37,6 @@ _HEAD = re.compile(
 _CLAIM = re.compile(rb'\{"id":"(?:[^"\\]|\\.)*","seq":(\d{1,18}),')
 _BATCH = re.compile(rb',"_b":\["([0-9a-f]{8})",(\d+),(\d+)\]$')
 _BATCH_BYTES = 64
-_LIST_CLOSE = ord("]")
 
 _SEQ_FLOOR = b'{"_last_seq":'
 _SEQ_FLOOR_LINE = re.compile(rb'\{"_last_seq":(\d{1,19}),"_c":"[0-9a-f]{8}"\}')
@@ -188,22 +187,6 @@ def substance_crc(line: bytes) -> int | None:
     if mark is not None:
         end = line.rindex(b',"_b":[')
     return zlib.crc32(line[found.start(4) - len(b'"role":') : end])
-
-
-def remembered_part(line: bytes) -> bytes | None:
-    """Return ``{"id":…,"seq":…,"ts":…,"substance":…`` of a sealed line, the last as
-    ``substance_crc`` gives it; ``None`` if it has no head, or one that is spelled unusually."""
-    found = _HEAD.match(line)
-    if found is None:
-        return None
-    turn_id, seq, ts = found.group(1, 2, 3)
-    if b"\\" in turn_id or not ts.isascii():
-        return None
-    end = len(line) - SEAL_BYTES
-    if line[end - 1] == _LIST_CLOSE and batch_mark(line) is not None:
-        end = line.rindex(b',"_b":[')
-    says = zlib.crc32(line[found.start(4) - 7 : end])
-    return b'{"id":%b,"seq":%b,"ts":"%b","substance":%d' % (turn_id, seq, ts, says)
 
 
 def line_crc(line: bytes) -> str:

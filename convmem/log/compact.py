@@ -10,6 +10,7 @@ from bisect import bisect_left
 
 from convmem.errors import UsageError, storage_error
 from convmem.log import codec, dropped, heal, lines, summary, trash
+from convmem.log.at_once import all_at_once
 from convmem.log.files import check_room
 from convmem.log.rewrite import Rewrite
 from convmem.log.survey import CompactionReport, Survey, loose_turns, report_on, survey_log
@@ -92,6 +93,10 @@ def compact(
         raise storage_error(error, f"cannot compact {log.name}.jsonl") from error
 
 
+# In less, threads save nothing.
+_LARGE_BYTES = 16 << 20
+
+
 class _Run:
     """One compaction: what it puts where, and what it takes back should it fail."""
 
@@ -127,20 +132,9 @@ class _Run:
         if summarize is not None:
             marker = self._summarized(summarize)
         try:
-            self.rewrite.copy(self._kept_pieces(marker))
             # All of this stands before the log loses a byte.
-            if self.report.trash is not None:
-                self._fill_trash(self.report.trash)
+            self._fill(marker, discard=discard, remember_seconds=remember_seconds)
             self._quarantine_damage()
-            # Retries come by the clock on the wall, also where age is measured otherwise.
-            clock = max(self.now.timestamp(), time.time())
-            dropped.remember(
-                self.folder,
-                self.name,
-                self._dropped_turns(discard),
-                clock,
-                clock + remember_seconds,
-            )
             if going is not None:
                 going(self.report)
             self.rewrite.replace(seq_floor=self.report.needs_seq_floor)
@@ -196,8 +190,40 @@ class _Run:
         for first, behind in self.plan.runs(kept=False):
             yield from self.survey.spans(first, behind)
 
-    def _fill_trash(self, name: str) -> None:
-        trash.fill(self.folder, self.name, name, self.rewrite.fd, self._dropped_spans())
+    def _fill(
+        self, marker: bytes | None, *, discard: bool, remember_seconds: float
+    ) -> None:
+        """Fill the new file, the trash, and the memory of what goes: of a large log all at once."""
+        jobs: list[Callable[[], None]] = [
+            lambda: self.rewrite.copy(self._kept_pieces(marker)),
+            lambda: self._remember(remember_seconds, is_discarded=discard),
+        ]
+        name = self.report.trash
+        if name is not None:
+            jobs.insert(
+                1,
+                lambda: trash.fill(
+                    self.folder, self.name, name, self.rewrite.fd, self._dropped_spans()
+                ),
+            )
+        if self.report.bytes_before >= _LARGE_BYTES:
+            all_at_once(jobs)
+        else:
+            for job in jobs:
+                job()
+
+    def _remember(self, seconds: float, *, is_discarded: bool) -> None:
+        # Retries come by the clock on the wall, also where age is measured otherwise.
+        clock = max(self.now.timestamp(), time.time())
+        dropped.remember(
+            self.folder,
+            self.name,
+            self.rewrite.fd,
+            self._dropped_spans(),
+            is_discarded=is_discarded,
+            now=clock,
+            until=clock + seconds,
+        )
 
     def _empty_trash(self) -> None:
         """Take back what the trash got, since its turns stay in the log."""
@@ -214,23 +240,3 @@ class _Run:
         if damage:
             spans = list(zip(damage[::2], damage[1::2], strict=True))
             self.report.quarantine = heal.set_aside(self.folder, self.name, self.rewrite.fd, spans)
-
-    def _dropped_turns(self, discard: bool) -> Iterator[dropped.DroppedTurn | bytes]:
-        for start, end in self._dropped_spans():
-            for _, _, line in lines.forward(self.rewrite.fd, start, end):
-                if not discard and line is not None and codec.is_sealed(line):
-                    part = codec.remembered_part(line)
-                    if part is not None:
-                        yield part  # nearly every line
-                        continue
-                head = None if line is None else codec.head_of(line)
-                if line is None or head is None or not codec.is_sealed(line):
-                    continue  # a line by hand has no id that a client could retry
-                turn_id = codec.text_of(head[0])
-                if discard:
-                    # Nothing else will be left to compare a retry with.
-                    turn = codec.parse(line)
-                    says = 0 if turn is None else dropped.substance(turn)
-                else:
-                    says = codec.substance_crc(line) or 0
-                yield dropped.DroppedTurn(turn_id, head[1], head[2], says, is_parsed=discard)

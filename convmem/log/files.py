@@ -27,6 +27,8 @@ FOLDER_MODE = 0o700
 
 # One large sync makes every other writer of the disk wait for it: 51 ms for 100 MiB on ext4.
 SYNC_EVERY_BYTES = 1 << 20
+# What is copied at a time: see ``blocks.BLOCK_BYTES``.
+_COPY_BYTES = 120 << 10
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 # A planted pipe would otherwise hold an open() until somebody writes to it.
@@ -398,7 +400,7 @@ def copy_pieces(source: int, target: int, pieces: Iterable[Piece]) -> None:
 
 
 def chunks_of(source: int, pieces: Iterable[Piece]) -> Iterator[bytes]:
-    """Yield byte spans of *source*, a megabyte at a time at most, and bytes as given.
+    """Yield byte spans of *source*, some hundred kilobytes at a time, and bytes as given.
 
     Raises:
         ConvmemError: The file is shorter than that by now.
@@ -409,7 +411,7 @@ def chunks_of(source: int, pieces: Iterable[Piece]) -> Iterator[bytes]:
             continue
         at, end = piece
         while at < end:
-            data = os.pread(source, min(SYNC_EVERY_BYTES, end - at), at)
+            data = os.pread(source, min(_COPY_BYTES, end - at), at)
             if not data:
                 raise ConvmemError("the log was cut short while it was being rewritten")
             yield data

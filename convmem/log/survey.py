@@ -6,22 +6,24 @@ Reads only. What a dry run says and what a compaction does come from the same pl
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
+from operator import itemgetter
 
 from convmem.log import blocks, codec, heal, records, summary
 from convmem.log.read import StoredTurn, turns_of
 from convmem.log.records import Record
+from convmem.log.survey_apart import SecondHalf
 from convmem.quantities import format_time
 from convmem.retention import KEPT, Facts, RetentionPlan, RetentionPolicy, TurnFacts, plan
 from convmem.tools import HINTS, may_have_tools, tool_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 20
 _MOST_RANGES = 1000
+_TURN = b'{"id":"'
+_FIRST_BYTES = itemgetter(slice(len(_TURN)))
+_HEAD_TO_TIME = re.compile(rb'\{"id":"[^"\\]*","seq":\d+,"ts":"([^"\\]*)"')
 
 
 @dataclass(slots=True)
@@ -92,13 +97,11 @@ class Survey:
 
     def add_block(self, block: Block, cutoff: datetime | None, cutoff_text: str) -> None:
         """Note the turns of a block, to the same effect as ``add_in_batch`` for each."""
-        heads = codec.heads_of(block.lines)
         offsets = list(block.offsets)
-        count = len(heads)
-        odd = [at for at in range(count) if heads[at] is None] if None in heads else []
-        if not block.is_sealed:
-            by_hand = (at for at in range(count) if not codec.is_sealed(block.lines[at]))
-            odd = sorted({*odd, *by_hand})
+        count = len(block.lines)
+        odd: list[int] = []
+        if self._open_batch is not None or not _are_all_turns(block):
+            odd = [at for at, line in enumerate(block.lines) if not _is_turn_of_ours(line)]
         if self._open_batch is not None or (odd and block.batches):
             for stored in turns_of(_records(block, offsets, 0, count), self.damaged):
                 self.add_in_batch(stored, cutoff, cutoff_text)
@@ -107,7 +110,7 @@ class Survey:
         self.batches.extend(at + line for batch in block.batches for line in batch)
         at = 0
         for place in (*odd, count):
-            self._add_plain(block, heads, offsets, range(at, place), cutoff, cutoff_text)
+            self._add_plain(block, offsets, range(at, place), cutoff, cutoff_text)
             at = place + 1
             # By hand, or what convmem noted for itself.
             for stored in turns_of(_records(block, offsets, place, at), self.damaged):
@@ -116,7 +119,6 @@ class Survey:
     def _add_plain(
         self,
         block: Block,
-        heads: list[re.Match[bytes] | None],
         offsets: list[int],
         places: range,
         cutoff: datetime | None,
@@ -126,15 +128,10 @@ class Survey:
         first = len(self.offsets)
         begin, behind = places.start, places.stop
         self.offsets.extend(offsets[begin:behind])
-        texts = [] if cutoff is None else [head[3] for head in heads[begin:behind] if head]
         if cutoff is None:
             old = bytes(behind - begin)
-        elif are_comparable(texts, cutoff_text):
-            limit = cutoff_text.encode()
-            old = bytes([text < limit for text in texts])
         else:
-            stored = (StoredTurn(block.lines[at], offsets[at]) for at in places)
-            old = bytes([_is_older(each, cutoff, cutoff_text) for each in stored])
+            old = _are_older(block.lines[begin:behind], cutoff, cutoff_text)
         self.facts.add_many(block.sizes[begin:behind], old)
         start = offsets[begin] - block.offset
         for at in _hints_of_tools(block, offsets, start, offsets[behind] - block.offset):
@@ -159,6 +156,11 @@ class Survey:
                 self.batches.extend((opened[1], at))
                 opened = None
         self._open_batch = opened
+
+    @property
+    def is_in_batch(self) -> bool:
+        """Whether the last turn belongs to a batch whose closing line has not come."""
+        return self._open_batch is not None
 
     def close(self) -> None:
         """Say that this was the last turn."""
@@ -258,10 +260,14 @@ def survey_log(
     cutoff = policy.cutoff(now)
     cutoff_text = "" if cutoff is None else format_time(cutoff)
     told = 0
-    for block in blocks.good_blocks(fd, end):
-        survey.add_block(block, cutoff, cutoff_text)
-        advanced(block.end - told)
-        told = block.end
+    with SecondHalf(fd, end, cutoff_text) as second:
+        told = _add_blocks(survey, fd, 0, second.start, cutoff, cutoff_text, advanced)
+        if second.start < end and told == second.start and not survey.is_in_batch:
+            if second.add_to(survey):
+                advanced(end - told)
+                return survey
+    if not survey.is_in_batch:
+        told = _add_blocks(survey, fd, told, end, cutoff, cutoff_text, advanced)
     for stored in turns_of(records.forward(fd, told, end, survey.damaged), survey.damaged):
         survey.add_in_batch(stored, cutoff, cutoff_text)
         if stored.offset - told >= _BLOCK:
@@ -270,6 +276,23 @@ def survey_log(
     survey.close()
     advanced(end - told)
     return survey
+
+
+def _add_blocks(
+    survey: Survey,
+    fd: int,
+    start: int,
+    end: int,
+    cutoff: datetime | None,
+    cutoff_text: str,
+    advanced: Callable[[int], None],
+) -> int:
+    """Note the turns of the good blocks from *start* on; return where these end."""
+    for block in blocks.good_blocks(fd, end, start=start):
+        survey.add_block(block, cutoff, cutoff_text)
+        advanced(block.end - start)
+        start = block.end
+    return start
 
 
 def loose_turns(survey: Survey, decided: RetentionPlan, *, cut: int = -1) -> set[int]:
@@ -336,6 +359,31 @@ def report_on(
         for first, behind in islice(decided.runs(kept=False), _MOST_RANGES)
     ]
     return report
+
+
+def _are_all_turns(block: Block) -> bool:
+    """Whether ``_is_turn_of_ours`` is true of every line: nearly always."""
+    if not block.is_sealed or b'"seq":null' in block.data:
+        return False
+    return b"".join(map(_FIRST_BYTES, block.lines)) == _TURN * len(block.lines)
+
+
+def _is_turn_of_ours(line: bytes) -> bool:
+    """Whether an intact *line* is a turn that convmem recorded, and no summary or mark of its own.
+
+    A seal is believed: what begins as we begin a turn need not be taken apart to be one.
+    """
+    return line.startswith(_TURN) and codec.is_sealed(line) and b'"seq":null' not in line
+
+
+def _are_older(lines: list[bytes], cutoff: datetime, cutoff_text: str) -> bytes:
+    """Say for each line that is as we write it whether its time is before the cut-off."""
+    heads = list(map(_HEAD_TO_TIME.match, lines))
+    texts = [head[1] for head in heads if head is not None]
+    if len(texts) == len(lines) and are_comparable(texts, cutoff_text):
+        limit = cutoff_text.encode()
+        return bytes([text < limit for text in texts])
+    return bytes([_is_older(StoredTurn(line, 0), cutoff, cutoff_text) for line in lines])
 
 
 def _records(block: Block, offsets: list[int], begin: int, behind: int) -> Iterator[Record]:

@@ -11,7 +11,6 @@ import time
 from convmem.log import (
     append,
     codec,
-    compact,
     deleted,
     dropped,
     files,
@@ -74,12 +73,12 @@ def without_the_delta() -> None:
 
 def without_trash() -> None:
     """Drop turns without keeping them anywhere."""
-    compact._Run._fill_trash = lambda self, name: None
+    trash.fill = lambda *given: None
 
 
 def without_memory_of_the_dropped() -> None:
     """Forget the ids of what was dropped."""
-    dropped.remember = lambda folder, name, turns, now, until: None
+    dropped.remember = lambda *given, **options: None
 
 
 def without_memory_of_the_last_seq() -> None:

@@ -256,11 +256,11 @@ def test_a_log_that_is_replaced_meanwhile_is_left_as_it_is(chat, log, monkeypatc
     """An editor, a restore, a sync client: their file wins, and nothing of it goes."""
     say(chat, "a", "b", "c")
 
-    def meddle(*given):
+    def meddle(*given, **options):
         copy = log().with_suffix(".copy")
         copy.write_bytes(lines_of(log())[0])
         os.replace(copy, log())
-        remember(*given)
+        remember(*given, **options)
 
     remember = dropped.remember
     monkeypatch.setattr(dropped, "remember", meddle)

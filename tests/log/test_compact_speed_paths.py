@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from convmem import Archive, RetentionPolicy, maintenance
+from convmem import Archive, RetentionPolicy, TurnConflict, jsontext, maintenance
 from convmem.cli import compact_jobs
-from convmem.log import blocks, codec, dropped, files, survey
+from convmem.log import blocks, codec, files, survey
 from convmem.log.files import Folder
 from convmem.turns import draft
 
@@ -244,7 +244,7 @@ def test_a_log_is_surveyed_by_the_block_as_it_is_record_by_record(data, block_by
         file.flush()
         patch.setattr(blocks, "BLOCK_BYTES", block_bytes)
         fast = survey.survey_log(file.fileno(), len(data), policy, NOW, lambda amount: None)
-        patch.setattr(blocks, "good_blocks", lambda fd, end: iter(()))
+        patch.setattr(blocks, "good_blocks", lambda fd, end, start=0: iter(()))
         slow = survey.survey_log(file.fileno(), len(data), policy, NOW, lambda amount: None)
     assert vars(fast.facts) == vars(slow.facts)
     del fast.facts, slow.facts
@@ -268,28 +268,52 @@ def test_a_log_as_we_write_it_never_takes_the_slow_way(root, log, monkeypatch, b
     assert sum(len(block.batches) for block in found) == 20
 
 
-@given(logs())
-@settings(max_examples=200, suppress_health_check=list(HealthCheck), deadline=None)
-def test_what_is_remembered_of_a_dropped_turn_is_the_same_by_the_short_way(data):
-    """A retry finds the turn by these bytes."""
-    found = 0
-    with tempfile.TemporaryDirectory() as place:
-        folder = Folder.open(place)
-        for line in filter(codec.is_sealed, data.splitlines()):
-            part = codec.remembered_part(line)
-            head = codec.head_of(line)
-            if part is None or head is None:
-                continue
-            found += 1
-            turn_id, says = codec.text_of(head[0]), codec.substance_crc(line)
-            turn = dropped.DroppedTurn(turn_id, head[1], head[2], says or 0, is_parsed=False)
-            dropped.remember(folder, "short", [part], 1.0, 2.0)
-            dropped.remember(folder, "long", [turn], 1.0, 2.0)
-            written = [Path(place, ".dropped", f"{each}.jsonl") for each in ("short", "long")]
-            assert written[0].read_bytes() == written[1].read_bytes()
-            for each in written:
-                each.unlink()
-    event("turns" if found else "no turns")
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from([1e16, 1e-7, "", "a,", '",']),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("xy,"), inner),
+    max_leaves=4,
+)
+SAID = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "a b"]), "content": st.text() | VALUES},
+    optional={
+        "meta": st.dictionaries(st.sampled_from("xy"), VALUES),
+        "name": VALUES,
+        "other": VALUES,
+        "id": st.sampled_from(["one", '"', "ä"]),
+    },
+)
+
+
+def _turned_round(value):
+    """Return what says the same with its keys in another order."""
+    if isinstance(value, dict):
+        return {key: _turned_round(value[key]) for key in reversed(value)}
+    return [_turned_round(each) for each in value] if isinstance(value, list) else value
+
+
+@given(SAID, SAID, st.booleans(), st.booleans())
+@settings(max_examples=300, suppress_health_check=list(HealthCheck), deadline=None)
+def test_a_retry_of_a_dropped_turn_is_known_by_what_it_says(said, other, discard, in_a_batch):
+    """P6: in whichever form the turn is remembered, and however the retry is spelled."""
+    said = {"id": "one", **said}
+    other = {**other, "id": said["id"]}
+    with tempfile.TemporaryDirectory() as place, Archive.open(place, durability="none") as archive:
+        chat = archive.conversation("trip")
+        chat.record_many([said, ("user", "b")] if in_a_batch else [said])
+        chat.compact(RetentionPolicy(keep_last=0), discard=discard)
+        for retry in (said, _turned_round(said)):
+            for at in ("_orjson", None):
+                with pytest.MonkeyPatch.context() as patch:
+                    if at is None:
+                        patch.setattr(jsontext, "_orjson", None)
+                        patch.setattr(jsontext, "_calls_before_orjson", 1 << 60)
+                    assert chat.record(**retry).seq == 1
+        if jsontext.canonical(said) != jsontext.canonical(other):
+            with pytest.raises(TurnConflict):
+                chat.record(**other)
+            event("conflict")
+        kept = next(Path(place).rglob(".dropped/*")).read_bytes().partition(b"\n")[0]
+        event("by its line" if b'"line"' in kept else "by substance")
 
 
 # --- syncs that are shared ------------------------------------------------------------------------
