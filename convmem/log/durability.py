@@ -165,10 +165,13 @@ class OpenLog:
     def _is_settled(self, ticket: int) -> bool:
         if self.failed is not None:
             raise DurabilityUnknown(
-                f"{self.name}: an earlier sync failed: {self.failed}",
+                f"{self._where()}: an earlier sync failed: {self.failed}",
                 hint="open the archive again and retry the unanswered ids",
             )
         return self.synced >= ticket and self.folder_synced
+
+    def _where(self) -> str:
+        return os.path.join(self.folder.path, self.name)
 
     def _sync_for_all(self) -> None:
         covered = self.written
@@ -182,8 +185,9 @@ class OpenLog:
             self.failed = error.strerror or str(error)
             forget_cached(self.fd)
             raise DurabilityUnknown(
-                f"{self.name}: sync failed: {self.failed}",
-                hint="the turns are not answered; open the archive again and retry their ids",
+                f"{self._where()}: sync failed: {self.failed}",
+                hint="nothing of this call is acknowledged: see dmesg; then open the archive"
+                " again (or call again) and retry the same ids",
                 errno=error.errno,
             ) from error
         self.synced = covered

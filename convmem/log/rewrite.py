@@ -90,6 +90,8 @@ class Rewrite:
                 sweep(self.folder, leftovers)
                 # The plain log is the truth: one beside it is what a crash has left.
                 self.folder.remove(f"{self.log.name}.jsonl.zst")
+                self.opened.written += 1
+                self._ticket = self.opened.written
                 self.opened.use()
             finally:
                 self.log.unlock()
@@ -109,6 +111,14 @@ class Rewrite:
         finally:
             self.opened.let_go()
             self._exclusive.__exit__()
+
+    def sync_log(self) -> None:
+        """Return once all that the log held on entering survives a power cut, whoever wrote it.
+
+        Raises:
+            DurabilityUnknown: The sync failed, and nobody may use this descriptor any more.
+        """
+        self.opened.sync(self._ticket)
 
     def copy(self, pieces: Iterable[Piece]) -> None:
         """Append *pieces* to the new file. Any number of calls; without one it is empty."""
