@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from convmem.errors import StorageError
     from convmem.log.durability import OpenLog
     from convmem.log.files import Folder
     from convmem.log.known_ids import Found, KnownIds
@@ -29,7 +30,11 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
     waiting. What was recorded meanwhile is looked at under it.
     """
     known.lookups += 1
-    ahead = Ahead(folder, name, known, dropped.find_all(folder, name, ids, time.time()))
+    try:
+        gone = dropped.find_all(folder, name, ids, time.time())
+    except OSError as error:
+        raise _unreadable(error, folder, name) from error
+    ahead = Ahead(folder, name, known, gone)
     hashes = known.hashes
     wanted = ids if hashes is None else [each for each in ids if hash(each) in hashes]
     if not wanted:
@@ -39,9 +44,7 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
     except FileNotFoundError:
         return ahead
     except OSError as error:
-        raise storage_error(
-            error, f"cannot read {os.path.join(folder.path, name)}.jsonl"
-        ) from error
+        raise _unreadable(error, folder, name) from error
     try:
         found = os.fstat(fd)
         ahead.identity = (found.st_dev, found.st_ino)
@@ -51,9 +54,15 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
         ahead.found = known_ids.search_all(fd, wanted, 0, end)
         ahead.wanted.update(wanted)
         ahead.searched = end
+    except OSError as error:
+        raise _unreadable(error, folder, name) from error
     finally:
         os.close(fd)
     return ahead
+
+
+def _unreadable(error: OSError, folder: Folder, name: str) -> StorageError:
+    return storage_error(error, f"cannot read {os.path.join(folder.path, name)}.jsonl")
 
 
 class Ahead:

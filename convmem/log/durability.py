@@ -11,7 +11,7 @@ import time
 from _thread import allocate_lock
 
 from convmem.errors import DurabilityUnknown
-from convmem.log.files import close_aside, sync_data
+from convmem.log.files import close_aside, forget_cached, sync_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ class OpenLog:
                 self.folder_synced = True
         except OSError as error:
             self.failed = error.strerror or str(error)
+            forget_cached(self.fd)
             raise DurabilityUnknown(
                 f"{self.name}: sync failed: {self.failed}",
                 hint="the turns are not answered; open the archive again and retry their ids",

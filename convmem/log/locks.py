@@ -68,9 +68,11 @@ class SidecarLock:
         try:
             if self._fd < 0 or not _try_lock(self._fd) or not self._still_there():
                 began = self._acquire_from_processes(patience, began)
-        except BaseException:
+        except BaseException as error:
             self.close()  # an interrupt may have come after the kernel gave us the lock
             self._threads.release()
+            if isinstance(error, OSError):
+                raise storage_error(error, f"cannot lock {self._path}") from error
             raise
         return 0.0 if began is None else time.monotonic() - began
 
@@ -138,8 +140,6 @@ class SidecarLock:
             found = os.lstat(self._path)
         except FileNotFoundError:
             return False
-        except OSError as error:
-            raise storage_error(error, f"cannot lock {self._path}") from error
         return (found.st_dev, found.st_ino) == self._identity
 
     def _open(self) -> None:

@@ -153,8 +153,14 @@ class Rewrite:
             if needs_floor or end > done:
                 sync_data(self._target)
             self.bytes_after = os.fstat(self._target).st_size
-            self.folder.rename(self._temporary, f"{self.log.name}.jsonl")
+            # Said before it is so: an interrupt may come right behind the rename, and what went to
+            # the trash must not be taken back then.
             self.is_replaced = True
+            try:
+                self.folder.rename(self._temporary, f"{self.log.name}.jsonl")
+            except BaseException:
+                self.is_replaced = not self.folder.has(self._temporary)
+                raise
             # And the folder, while the lock is held: what is appended to the new file must not
             # be answered while a power cut could still bring the old one back.
             try:
