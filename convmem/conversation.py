@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convmem import turns as turns_module
-from convmem.errors import ConversationNotFound, TurnConflict, UsageError
+from convmem.errors import ConversationNotFound, UsageError
 from convmem.following import Following, filter_of
 from convmem.log.durability import Durability
 from convmem.log.follow import ANY_TURN, Cursor
@@ -363,14 +363,14 @@ class Conversation(Upkeep):
         )
 
     def _append(self, drafts: list[Draft], critical: bool) -> list[Turn]:
-        answers = self._store().append(
+        answers = self._archive._open_store().append(
             self.namespace,
             self.continuation_id,
             drafts,
             is_batch=True,
             durability=Durability.ALWAYS if critical else self._durability,
         )
-        return [_turn_of(answer) for answer in answers]
+        return answers  # type: ignore[return-value]  # a batch raises its conflict
 
     def _damaged(self) -> Callable[[Damage], None]:
         observer = self._archive._observer
@@ -390,9 +390,3 @@ class _Counter:
     def damaged(self, damage: Damage) -> None:
         self.count += 1
         self._tell(damage)
-
-
-def _turn_of(answer: Turn | TurnConflict) -> Turn:
-    if isinstance(answer, TurnConflict):
-        raise answer
-    return answer

@@ -142,33 +142,9 @@ def new_turn_id() -> str:
 
     Order among turns is ``seq``'s affair; the id only has to be new.
     """
-    try:
-        rest = _noise.pop()
-    except IndexError:
-        rest = _make_noise()
-    milliseconds = time.time_ns() // 1_000_000
-    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-{rest}"
-
-
-# What stands behind the time in ids to come: asking the system for each costs as much as making
-# the rest of it, and hands the interpreter to another thread. Each is taken once.
-_noise: list[str] = []
-_NOISE_AHEAD = 16
-
-
-def _make_noise() -> str:
-    """Return the random part of an id, version and variant set, and keep some for the next."""
-    digits = os.urandom(10 * _NOISE_AHEAD).hex()
-    made = []
-    for at in range(0, len(digits), 20):
-        variant = "89ab"[int(digits[at + 3], 16) & 3]
-        made.append(
-            f"7{digits[at : at + 3]}-{variant}{digits[at + 4 : at + 7]}-{digits[at + 7 : at + 19]}"
-        )
-    taken = made.pop()
-    _noise.extend(made)
-    return taken
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_noise.clear)  # two processes would make the same ids
+    when = f"{time.time_ns() // 1_000_000:012x}"
+    drawn = os.urandom(10)
+    rest = drawn.hex()
+    # The variant stands in the upper half of a digit, what is drawn in the lower.
+    variant = "89ab"[drawn[1] & 3]
+    return f"{when[:8]}-{when[8:]}-7{rest[:3]}-{variant}{rest[4:7]}-{rest[7:19]}"

@@ -212,6 +212,25 @@ def format_time(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
+def moment_and_text(microseconds: int) -> tuple[datetime, str]:
+    """Return the moment so long after 1970, and ``format_time`` of it: for turns of just now.
+
+    A second is written out once: doing that for each turn would take a sixth of an append.
+    """
+    global _written_out
+    second, rest = divmod(microseconds, 1_000_000)
+    written_out = _written_out  # looked at once: another thread may put its own there
+    if written_out[0] != second:
+        text = format_time(datetime.fromtimestamp(second, UTC))
+        _written_out = written_out = second, text[:20]
+    # Exact until the year 2255: a float has room for the microseconds.
+    moment = datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+    return moment, f"{written_out[1]}{rest:06d}Z"
+
+
+_written_out = (0, "1970-01-01T00:00:00.")
+
+
 def format_duration(seconds: float) -> str:
     """Return *seconds* for people: the largest unit and the next, the rest cut off.
 

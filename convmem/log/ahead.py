@@ -31,9 +31,10 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
     """
     known.lookups += 1
     try:
-        ahead = Ahead(folder, name, known, dropped.find_all(folder, name, ids, time.time()))
+        gone = dropped.find_all(folder, name, ids, time.time())
     except OSError as error:
         raise _unreadable(error, folder, name) from error
+    ahead = Ahead(folder, name, known, gone)
     hashes = known.hashes
     wanted = ids if hashes is None else [each for each in ids if hash(each) in hashes]
     if not wanted:

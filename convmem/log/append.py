@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from datetime import UTC, datetime
+import time
 
 from convmem.errors import (
     ConvmemError,
@@ -24,7 +24,7 @@ from convmem.log.durability import OpenLog
 from convmem.log.files import forget_cached, write_all
 from convmem.log.known_ids import KnownIds
 from convmem.log.locks import SidecarLock
-from convmem.quantities import format_time
+from convmem.quantities import moment_and_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Written:
         count: int,
         bytes: int,
         failure: StorageError | None,
+        waited_seconds: float,
     ) -> None:
         self.answers = answers
         self.log = log
@@ -65,7 +66,7 @@ class Written:
         self.count = count
         self.bytes = bytes
         self.failure = failure
-        self.waited_seconds = 0.0
+        self.waited_seconds = waited_seconds
 
 
 class Log:
@@ -123,9 +124,7 @@ class Log:
         ahead = search_ahead(self.folder, self.name, given, self._known) if given else None
         waited = self._acquire(timeout_seconds)
         try:
-            written = self._write_locked(drafts, is_batch, ahead, healed)
-            written.waited_seconds = waited
-            return written
+            return self._write_locked(drafts, is_batch, ahead, healed, waited)
         except (TurnConflict, DurabilityUnknown):
             raise  # nothing was written, and what is believed of the file still holds
         except BaseException as error:
@@ -220,10 +219,11 @@ class Log:
         is_batch: bool,
         ahead: Ahead | None,
         healed: Callable[[str], None],
+        waited_seconds: float,
     ) -> Written:
         log = self._current(healed, create=True)
         start, first = self._committed, self._last_seq + 1
-        now = datetime.now(UTC)
+        now, now_text = moment_and_text(time.time_ns() // 1000)
         if ahead is not None or self._known.hashes is not None:
             self._known.extend(log.fd, start)
         answers: list[Turn | TurnConflict]
@@ -238,7 +238,7 @@ class Log:
                         raise answer
         failure = None
         if fresh:
-            kept, error = self._put(log, _lines(fresh, first, format_time(now), is_batch), is_batch)
+            kept, error = self._put(log, _lines(fresh, first, now_text, is_batch), is_batch)
             if error is not None:
                 failure = _in_part(error, self._path, answers, first + kept)
                 fresh = fresh[:kept]
@@ -250,7 +250,7 @@ class Log:
         # Also for a turn that was known: who wrote it may have died before the sync.
         log.written += 1
         log.use()
-        return Written(answers, log, len(fresh), self._committed - start, failure)
+        return Written(answers, log, len(fresh), self._committed - start, failure, waited_seconds)
 
     def _put(self, log: OpenLog, lines: list[bytes], is_batch: bool) -> tuple[int, OSError | None]:
         """Write lines that are numbered on from the last; return how many stay, and why not all.

@@ -140,8 +140,6 @@ class SidecarLock:
             found = os.lstat(self._path)
         except FileNotFoundError:
             return False
-        except OSError as error:
-            raise storage_error(error, f"cannot lock {self._path}") from error
         return (found.st_dev, found.st_ino) == self._identity
 
     def _open(self) -> None:

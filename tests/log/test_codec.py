@@ -6,6 +6,7 @@ import json
 import os
 import re
 import zlib
+from datetime import datetime
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -42,6 +43,7 @@ BATCHES = st.none() | st.tuples(
     st.binary(min_size=4, max_size=4).map(bytes.hex), st.integers(0, 9), st.integers(1, 9)
 ).map(lambda mark: (mark[0], mark[1], mark[1] + mark[2]))
 STAMP = "2026-11-21T09:00:00.123456Z"
+MOMENT = datetime.fromisoformat(STAMP)
 
 
 @st.composite
@@ -78,7 +80,7 @@ def test_what_was_written_is_what_is_read(made, seq, batch):
     """No content can end its line, forge a seal or join a batch."""
     line = codec.turn_line(made, seq, STAMP, batch)[:-1]
     turn = codec.parse(line)
-    assert turn == made.stored_as(seq, STAMP)
+    assert turn == made.stored_as(seq, MOMENT)
     assert made.says_the_same_as(turn)
     head = codec.head_of(line)
     assert (codec.text_of(head[0]), head[1], head[2], codec.text_of(head[3])) == (
@@ -209,5 +211,5 @@ def test_a_line_by_hand_that_imitates_ours_is_read_as_what_it_says(value):
 @given(drafts(), drafts())
 def test_other_content_has_another_substance(one, other):
     """A late retry is answered with the turn that was dropped only if it says the same."""
-    assume(not one.says_the_same_as(other.stored_as(1, STAMP)))
+    assume(not one.says_the_same_as(other.stored_as(1, MOMENT)))
     assert codec.draft_substance(one) != codec.draft_substance(other)

@@ -91,6 +91,25 @@ def test_locks_that_were_removed_are_made_again_and_still_exclude(root):
         assert [turn.seq for turn in two.conversation("c").tail(9)] == [1, 2, 3]
 
 
+def test_a_log_that_was_moved_into_another_folder_is_locked_where_its_path_leads(root):
+    """Who tidies up by hand moves logs, not locks: two locks for one log would guard nothing."""
+    with Archive.open(root, durability="none", lock_timeout_seconds=0.1) as archive:
+        chat = archive.conversation("c")
+        chat.record("user", "1")
+        (root / "default").rename(root / "old")
+        (root / "default").mkdir(mode=0o700)
+        (root / "old" / "c.jsonl").rename(root / "default" / "c.jsonl")
+        chat.record("user", "2")
+        held = os.open(root / "default" / ".locks" / "c.lock", os.O_RDWR)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with pytest.raises(LockTimeout):
+                chat.record("user", "3")
+        finally:
+            os.close(held)
+        assert [turn.content for turn in chat.tail(9)] == ["1", "2"]
+
+
 def test_descriptors_stay_few_over_any_number_of_conversations(root):
     """A server that has seen a million users must not run out of files."""
     before = len(os.listdir("/proc/self/fd"))
