@@ -132,6 +132,8 @@ def finish(folder: Folder, name: str, *, timeout_seconds: float) -> Removal | No
         finally:
             inner.close()
         return Removal(0, deleted.last_seq(folder, name), file_name)
+    except OSError as error:
+        raise storage_error(error, f"cannot delete the state of {name}.jsonl") from error
     finally:
         lock.release()
         lock.close()
