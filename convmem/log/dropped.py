@@ -183,14 +183,14 @@ def _of_lines(found: list[bytes], until: float, is_discarded: bool) -> Iterator[
     begins = _ONE_SPELLING_HEAD if is_discarded else _HEAD
     for line, head in zip(found, map(begins.match, found), strict=True):
         if (
-            head is None
-            or not codec.is_sealed(line)
-            or codec.batch_mark(line) is not None
-            or (is_discarded and not _has_one_spelling(line))
+            head is not None
+            and line[-17:-10] == b',"_c":"'
+            and (line[-18:-17] != b"]" or codec.batch_mark(line) is None)
+            and (not is_discarded or _has_one_spelling(line))
         ):
-            yield _by_substance(line, until, is_discarded)
-        else:
             yield head[0] + b',"line":"' + line[-10:-2] + behind  # nearly every line
+        else:
+            yield _by_substance(line, until, is_discarded)
 
 
 # A text is all of what such a turn says, but for ``meta`` or one more key.
