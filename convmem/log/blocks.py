@@ -37,9 +37,7 @@ class Block:
 
     __slots__ = ("batches", "data", "end", "is_sealed", "lines", "offset", "sizes")
 
-    def __init__(
-        self, offset: int, data: bytes, found: list[bytes], sizes: list[int]
-    ) -> None:
+    def __init__(self, offset: int, data: bytes, found: list[bytes], sizes: list[int]) -> None:
         self.offset = offset
         self.end = offset + len(data)
         self.data = data

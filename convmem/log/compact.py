@@ -190,9 +190,7 @@ class _Run:
         for first, behind in self.plan.runs(kept=False):
             yield from self.survey.spans(first, behind)
 
-    def _fill(
-        self, marker: bytes | None, *, discard: bool, remember_seconds: float
-    ) -> None:
+    def _fill(self, marker: bytes | None, *, discard: bool, remember_seconds: float) -> None:
         """Fill the new file, the trash, and the memory of what goes: of a large log all at once."""
         jobs: list[Callable[[], None]] = [
             lambda: self.rewrite.copy(self._kept_pieces(marker)),

@@ -133,7 +133,8 @@ def remember(
 ) -> None:
     """Remember the turns in byte *spans* of the log *fd* until *until*, durably.
 
-    What is past its time is forgotten. With *is_discarded* nothing else will be left to compare a retry with.
+    What is past its time is forgotten. With *is_discarded* nothing else will be left to compare a
+    retry with.
     """
 
     def chunks() -> Iterator[bytes]:

@@ -262,10 +262,10 @@ def survey_log(
     told = 0
     with SecondHalf(fd, end, cutoff_text) as second:
         told = _add_blocks(survey, fd, 0, second.start, cutoff, cutoff_text, advanced)
-        if second.start < end and told == second.start and not survey.is_in_batch:
-            if second.add_to(survey):
-                advanced(end - told)
-                return survey
+        is_half = told == second.start < end and not survey.is_in_batch
+        if is_half and second.add_to(survey):
+            advanced(end - told)
+            return survey
     if not survey.is_in_batch:
         told = _add_blocks(survey, fd, told, end, cutoff, cutoff_text, advanced)
     for stored in turns_of(records.forward(fd, told, end, survey.damaged), survey.damaged):
@@ -363,7 +363,7 @@ def report_on(
 
 def _are_all_turns(block: Block) -> bool:
     """Whether ``_is_turn_of_ours`` is true of every line: nearly always."""
-    if not block.is_sealed or b'"seq":null' in block.data:
+    if not block.is_sealed or b',"seq":null,"ts":' in block.data:
         return False
     return b"".join(map(_FIRST_BYTES, block.lines)) == _TURN * len(block.lines)
 

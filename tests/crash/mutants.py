@@ -11,7 +11,6 @@ import time
 from convmem.log import (
     append,
     codec,
-    compact,
     deleted,
     dropped,
     files,
