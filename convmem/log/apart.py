@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 WORTH_BYTES = 64 << 20
 
 
-def started(module: str, fd: int, *words: str) -> Popen[bytes] | None:
-    """Start *module* with the descriptor *fd* and *words* as its arguments; ``None`` if not so.
+# On a higher floor, since it reads its arguments and prints: started by name, never imported.
+_PROGRAM = "convmem.cli.apart"
+
+
+def started(work: str, fd: int, *words: str) -> Popen[bytes] | None:
+    """Start *work* on the open file *fd*; ``None`` where it cannot be. See ``cli.apart``.
 
     Its input and output are pipes. Use it in ``finished``, also where it is not waited for.
     """
@@ -27,7 +31,7 @@ def started(module: str, fd: int, *words: str) -> Popen[bytes] | None:
     from subprocess import DEVNULL, PIPE, Popen
 
     # Not forked: a child must not share this process's locks, nor what its threads were doing.
-    command = [sys.executable, "-m", module, str(fd), *words]
+    command = [sys.executable, "-m", _PROGRAM, work, str(fd), *words]
     try:
         return Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, pass_fds=[fd])
     except OSError:

@@ -17,8 +17,8 @@ from operator import itemgetter
 from convmem.log import blocks, codec, heal, records, summary
 from convmem.log.read import StoredTurn, turns_of
 from convmem.log.records import Record
-from convmem.log.survey_apart import SecondHalf
-from convmem.quantities import format_time
+from convmem.log.survey_apart import Apart, SecondHalf, as_bytes
+from convmem.quantities import format_time, parse_stored_time
 from convmem.retention import KEPT, Facts, RetentionPlan, RetentionPolicy, TurnFacts, plan
 from convmem.tools import HINTS, may_have_tools, tool_ids
 
@@ -278,6 +278,17 @@ def survey_log(
     return survey
 
 
+def answer(fd: int, start: int, end: int, cutoff_text: str) -> bytes:
+    """Return what ``survey_apart`` takes; nothing unless all of ``[start, end)`` is good."""
+    survey = Survey()
+    survey.facts = facts = Apart()
+    cutoff = parse_stored_time(cutoff_text) if cutoff_text else None
+    done = _add_blocks(survey, fd, start, end, cutoff, cutoff_text, _unwatched)
+    if done < end or survey.damage or survey.is_in_batch:
+        return b""
+    return as_bytes(survey, facts)
+
+
 def _add_blocks(
     survey: Survey,
     fd: int,
@@ -420,3 +431,7 @@ def _looks_of(fd: int) -> Looks:
 
 def _last_bytes(fd: int, end: int) -> bytes:
     return os.pread(fd, min(end, 64), max(0, end - 64))
+
+
+def _unwatched(amount: int) -> None:
+    """Who asked tells of the progress."""

@@ -6,11 +6,8 @@ who asked goes on by himself.
 
 from __future__ import annotations
 
-import marshal
-import sys
-from array import array
-
-from convmem.log import apart, blocks, lines
+from convmem import jsontext
+from convmem.log import apart, lines
 from convmem.retention import Facts
 
 TYPE_CHECKING = False
@@ -28,7 +25,7 @@ class SecondHalf:
         self._process: Popen[bytes] | None = None
         if end >= apart.WORTH_BYTES:
             middle = lines.line_start_after(fd, end // 2, end)
-            self._process = apart.started(__name__, fd, str(middle), str(end), cutoff)
+            self._process = apart.started("survey", fd, str(middle), str(end), cutoff)
             if self._process is not None:
                 self.start = middle
 
@@ -46,19 +43,20 @@ class SecondHalf:
         said, _ = self._process.communicate()
         if self._process.returncode != 0 or not said:
             return False
-        offsets, sizes, old, batches, summaries, tools = marshal.loads(said)
+        count, summaries, batches, tools = jsontext.loads(said[: (rest := said.index(b"\n"))])
+        rest += 1
         base, facts = len(survey.offsets), survey.facts
-        survey.offsets.frombytes(offsets)
-        facts.sizes.frombytes(sizes)
-        facts.old += old
+        survey.offsets.frombytes(said[rest : rest + 8 * count])
+        facts.sizes.frombytes(said[rest + 8 * count : rest + 16 * count])
+        facts.old += said[rest + 16 * count :]
         facts.summaries += [base + at for at in summaries]
-        survey.batches.extend([base + at for at in array("Q", batches)])
+        survey.batches.extend([base + at for at in batches])
         for at, calls, results in tools:
             facts.add_tools(base + at, calls, results)
         return True
 
 
-class _Apart(Facts):
+class Apart(Facts):
     """Facts of turns whose exchanges may have begun before them: they are put together later."""
 
     def __init__(self) -> None:
@@ -70,33 +68,8 @@ class _Apart(Facts):
             self.tools.append((at, calls, results))
 
 
-def answer(fd: int, start: int, end: int, cutoff_text: str) -> bytes:
-    """Return what ``SecondHalf.add_to`` takes; nothing unless all of ``[start, end)`` is good."""
-    from convmem.log.survey import Survey
-    from convmem.quantities import parse_stored_time
-
-    survey = Survey()
-    survey.facts = facts = _Apart()
-    cutoff = parse_stored_time(cutoff_text) if cutoff_text else None
-    done = start
-    for block in blocks.good_blocks(fd, end, start=start):
-        survey.add_block(block, cutoff, cutoff_text)
-        done = block.end
-    if done < end or survey.damage or survey.is_in_batch:
-        return b""
-    return marshal.dumps(
-        (
-            survey.offsets.tobytes(),
-            facts.sizes.tobytes(),
-            bytes(facts.old),
-            survey.batches.tobytes(),
-            facts.summaries,
-            facts.tools,
-        )
-    )
-
-
-if __name__ == "__main__":
-    fd, start, end = map(int, sys.argv[1:4])
-    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
-        out.write(answer(fd, start, end, sys.argv[4]))
+def as_bytes(survey: Survey, facts: Apart) -> bytes:
+    """Return what ``SecondHalf.add_to`` reads: a line of JSON, and what there is for each turn."""
+    rare = [len(survey.offsets), facts.summaries, survey.batches.tolist(), facts.tools]
+    each = (survey.offsets.tobytes(), facts.sizes.tobytes(), facts.old)
+    return jsontext.dumps(rare) + b"\n" + b"".join(each)

@@ -1,0 +1,29 @@
+"""The program of the processes that ``log.apart`` starts; it is nobody's command.
+
+python -m convmem.cli.apart survey FD START END CUTOFF
+python -m convmem.cli.apart dropped FD UNTIL IS_DISCARDED    (byte spans on standard input)
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+
+from convmem.log import dropped_lines, survey
+
+
+def run(work: str, fd: int, words: list[str]) -> None:
+    """Do the work on the open file *fd*, and write what it found to standard output."""
+    if work == "survey":
+        start, end, cutoff = words
+        sys.stdout.buffer.write(survey.answer(fd, int(start), int(end), cutoff))
+        return
+    until, is_discarded = words
+    places = array("Q", sys.stdin.buffer.read())
+    spans = zip(places[::2], places[1::2], strict=True)
+    for part in dropped_lines.remembered(fd, spans, float(until), is_discarded=is_discarded == "1"):
+        sys.stdout.buffer.write(part)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
