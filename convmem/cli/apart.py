@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from array import array
 
-from convmem.log import dropped_lines, survey
+from convmem.log import apart, dropped_lines, survey
 
 
 def run(work: str, fd: int, words: list[str]) -> None:
@@ -23,6 +23,7 @@ def run(work: str, fd: int, words: list[str]) -> None:
     spans = zip(places[::2], places[1::2], strict=True)
     for part in dropped_lines.remembered(fd, spans, float(until), is_discarded=is_discarded == "1"):
         sys.stdout.buffer.write(part)
+    sys.stdout.buffer.write(apart.END)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Starting a process takes as long as going through some twenty megabytes.
 WORTH_BYTES = 64 << 20
+# Ends what is printed bit by bit: where SIGCHLD is ignored, a process that was killed passes for
+# one that has ended well.
+END = b"\0"
 
 
 # On a higher floor, since it reads its arguments and prints: started by name, never imported.
@@ -30,8 +33,9 @@ def started(work: str, fd: int, *words: str) -> Popen[bytes] | None:
         return None
     from subprocess import DEVNULL, PIPE, Popen
 
-    # Not forked: a child must not share this process's locks, nor what its threads were doing.
-    command = [sys.executable, "-m", _PROGRAM, work, str(fd), *words]
+    # Not forked: a child must not share this process's locks, nor what its threads were doing. And
+    # -P: what stands in the folder where somebody works must not run.
+    command = [sys.executable, "-P", "-m", _PROGRAM, work, str(fd), *words]
     try:
         return Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, pass_fds=[fd])
     except OSError:

@@ -156,9 +156,11 @@ def _said_apart(
     try:
         with process.stdin as given:
             given.write(array("Q", [place for span in spans for place in span]).tobytes())
+        last = b""
         while chunk := process.stdout.read(_CHUNK):
-            yield chunk
-        if process.wait() == 0:
+            yield last + chunk[:-1]
+            last = chunk[-1:]
+        if last == apart.END:
             return True
     except BrokenPipeError:
         pass

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from convmem.log.survey import Survey
 
 
+_BYTES_EACH = 8 + 8 + 1
+
+
 class SecondHalf:
     """A survey of ``[start, end)`` that goes on in another process. Use as a context manager."""
 
@@ -41,10 +44,12 @@ class SecondHalf:
         if self._process is None:
             return False
         said, _ = self._process.communicate()
-        if self._process.returncode != 0 or not said:
+        rest = said.find(b"\n") + 1
+        if self._process.returncode != 0 or not rest:
             return False
-        count, summaries, batches, tools = jsontext.loads(said[: (rest := said.index(b"\n"))])
-        rest += 1
+        count, summaries, batches, tools = jsontext.loads(said[:rest])
+        if len(said) != rest + _BYTES_EACH * count:
+            return False  # where SIGCHLD is ignored, nobody learns that it was killed
         base, facts = len(survey.offsets), survey.facts
         survey.offsets.frombytes(said[rest : rest + 8 * count])
         facts.sizes.frombytes(said[rest + 8 * count : rest + 16 * count])
