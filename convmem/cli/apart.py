@@ -1,7 +1,7 @@
 """The program of the processes that ``log.apart`` starts; it is nobody's command.
 
-python -m convmem.cli.apart survey FD START END CUTOFF
-python -m convmem.cli.apart dropped FD UNTIL IS_DISCARDED    (byte spans on standard input)
+python -m convmem.cli.apart VERSION survey FD START END CUTOFF
+python -m convmem.cli.apart VERSION dropped FD UNTIL IS_DISCARDED    (spans on standard input)
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from array import array
 
+from convmem import __version__
 from convmem.log import apart, dropped_lines, survey
 
 
@@ -27,4 +28,7 @@ def run(work: str, fd: int, words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+    # A program that runs on while it is upgraded must not hear what it does not understand.
+    if sys.argv[1] != __version__:
+        raise SystemExit(1)
+    run(sys.argv[2], int(sys.argv[3]), sys.argv[4:])

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from convmem import __version__
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -35,7 +37,7 @@ def started(work: str, fd: int, *words: str) -> Popen[bytes] | None:
 
     # Not forked: a child must not share this process's locks, nor what its threads were doing. And
     # -P: what stands in the folder where somebody works must not run.
-    command = [sys.executable, "-P", "-m", _PROGRAM, work, str(fd), *words]
+    command = [sys.executable, "-P", "-m", _PROGRAM, __version__, work, str(fd), *words]
     try:
         return Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, pass_fds=[fd])
     except OSError:
