@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from convmem.log.survey import Survey
 
 
-_BYTES_EACH = 8 + 8 + 1
-
-
 class SecondHalf:
     """A survey of ``[start, end)`` that goes on in another process. Use as a context manager."""
 
@@ -41,22 +38,30 @@ class SecondHalf:
 
     def add_to(self, survey: Survey) -> bool:
         """Add what was found to the survey of all before; say whether there was an answer."""
-        if self._process is None:
+        process = self._process
+        if process is None or process.stdout is None:
             return False
-        said, _ = self._process.communicate()
-        rest = said.find(b"\n") + 1
-        if self._process.returncode != 0 or not rest:
+        said, facts, base = process.stdout, survey.facts, len(survey.offsets)
+        head = said.readline()
+        if not head.endswith(b"\n"):
             return False
-        count, summaries, batches, tools = jsontext.loads(said[:rest])
-        if len(said) != rest + _BYTES_EACH * count:
-            return False  # where SIGCHLD is ignored, nobody learns that it was killed
-        base, facts = len(survey.offsets), survey.facts
-        survey.offsets.frombytes(said[rest : rest + 8 * count])
-        facts.sizes.frombytes(said[rest + 8 * count : rest + 16 * count])
-        facts.old += said[rest + 16 * count :]
+        count, exchanging, summaries, batches = jsontext.loads(head)
+        # Read as it comes: all of it at once would take as much memory again as all turns do.
+        tools = [said.readline() for _ in range(exchanging)]
+        try:
+            survey.offsets.fromfile(said, count)
+            facts.sizes.fromfile(said, count)
+            old = said.read(count)
+        except EOFError:
+            old = b""
+        if len(old) < count or process.wait() != 0:
+            del survey.offsets[base:], facts.sizes[base:]
+            return False
+        facts.old += old
         facts.summaries += [base + at for at in summaries]
         survey.batches.extend([base + at for at in batches])
-        for at, calls, results in tools:
+        for line in tools:
+            at, calls, results = jsontext.loads(line)
             facts.add_tools(base + at, calls, results)
         return True
 
@@ -74,7 +79,8 @@ class Apart(Facts):
 
 
 def as_bytes(survey: Survey, facts: Apart) -> bytes:
-    """Return what ``SecondHalf.add_to`` reads: a line of JSON, and what there is for each turn."""
-    rare = [len(survey.offsets), facts.summaries, survey.batches.tolist(), facts.tools]
+    """Return what ``SecondHalf.add_to`` reads: lines of JSON, and what there is for each turn."""
+    rare = [len(survey.offsets), len(facts.tools), facts.summaries, survey.batches.tolist()]
     each = (survey.offsets.tobytes(), facts.sizes.tobytes(), facts.old)
-    return jsontext.dumps(rare) + b"\n" + b"".join(each)
+    said = [jsontext.dumps(part) + b"\n" for part in (rare, *facts.tools)]
+    return b"".join([*said, *each])
