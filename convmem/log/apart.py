@@ -9,16 +9,25 @@ from __future__ import annotations
 import os
 import sys
 
+from convmem import __version__
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subprocess import Popen
 
 # Starting a process takes as long as going through some twenty megabytes.
 WORTH_BYTES = 64 << 20
+# Ends what is printed bit by bit: where SIGCHLD is ignored, a process that was killed passes for
+# one that has ended well.
+END = b"\0"
 
 
-def started(module: str, fd: int, *words: str) -> Popen[bytes] | None:
-    """Start *module* with the descriptor *fd* and *words* as its arguments; ``None`` if not so.
+# On a higher floor, since it reads its arguments and prints: started by name, never imported.
+_PROGRAM = "convmem.cli.apart"
+
+
+def started(work: str, fd: int, *words: str) -> Popen[bytes] | None:
+    """Start *work* on the open file *fd*; ``None`` where it cannot be. See ``cli.apart``.
 
     Its input and output are pipes. Use it in ``finished``, also where it is not waited for.
     """
@@ -26,8 +35,9 @@ def started(module: str, fd: int, *words: str) -> Popen[bytes] | None:
         return None
     from subprocess import DEVNULL, PIPE, Popen
 
-    # Not forked: a child must not share this process's locks, nor what its threads were doing.
-    command = [sys.executable, "-m", module, str(fd), *words]
+    # Not forked: a child must not share this process's locks, nor what its threads were doing. And
+    # -P: what stands in the folder where somebody works must not run.
+    command = [sys.executable, "-P", "-m", _PROGRAM, __version__, work, str(fd), *words]
     try:
         return Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, pass_fds=[fd])
     except OSError:

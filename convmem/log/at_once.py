@@ -19,7 +19,7 @@ def all_at_once(jobs: Sequence[Callable[[], None]]) -> None:
     def run(job: Callable[[], None]) -> None:
         try:
             job()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised at the end
             errors.append(error)
 
     threads = [Thread(target=run, args=(job,)) for job in jobs[1:]]
@@ -27,13 +27,13 @@ def all_at_once(jobs: Sequence[Callable[[], None]]) -> None:
         for thread in threads:
             thread.start()
         jobs[0]()
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - raised at the end
         errors.insert(0, error)
     for thread in threads:
         while thread.is_alive():
             try:
                 thread.join()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised at the end
                 errors.insert(0, error)
     if errors:
         raise errors[0]

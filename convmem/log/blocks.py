@@ -37,12 +37,12 @@ class Block:
 
     __slots__ = ("batches", "data", "end", "is_sealed", "lines", "offset", "sizes")
 
-    def __init__(self, offset: int, data: bytes, found: list[bytes]) -> None:
+    def __init__(self, offset: int, data: bytes, found: list[bytes], sizes: list[int]) -> None:
         self.offset = offset
         self.end = offset + len(data)
         self.data = data
         self.lines = found
-        self.sizes = [len(line) + 1 for line in found]
+        self.sizes = sizes
         self.batches: list[tuple[int, int]] = []
         self.is_sealed = True
 
@@ -85,29 +85,37 @@ def _checked(offset: int, data: bytes) -> Block | None:
     """Return the block up to the first batch that is not closed in it; ``None`` if it is bad."""
     found = data.split(b"\n")
     found.pop()
-    is_sealed = _are_intact(found)
+    sizes = [len(line) + 1 for line in found]
+    if max(sizes) > lines.MAX_LINE_BYTES + 1:
+        return None
+    # The last bytes of each line: a seal, and before it what may end a batch's mark.
+    ends = b"".join([line[-_END_BYTES:] for line in found])
+    is_sealed = len(ends) == _END_BYTES * len(found) and _are_intact(found, ends)
     if not is_sealed and any(codec.fault_of(line) is not None for line in found):
         return None
-    if max(map(len, found)) > lines.MAX_LINE_BYTES:
-        return None
     batches: list[tuple[int, int]] = []
-    if b'],"_c":"' in data:
+    if b"]" in (ends[::_END_BYTES] if is_sealed else ends):
         cut = _find_batches(found, batches)
         if cut < len(found):
-            data = data[: sum(map(len, found[:cut])) + cut]
-            del found[cut:]
-    block = Block(offset, data, found)
+            del found[cut:], sizes[cut:]
+            data = data[: sum(sizes)]
+    block = Block(offset, data, found, sizes)
     block.is_sealed = is_sealed
     block.batches = batches
     return block
 
 
-def _are_intact(found: list[bytes]) -> bool:
-    """Whether ``codec.is_intact`` is true of every line."""
+_END_BYTES = codec.SEAL_BYTES + 1
+
+
+def _are_intact(found: list[bytes], ends: bytes) -> bool:
+    """Whether ``codec.is_intact`` is true of every line; *ends* are the last 18 bytes of each."""
     crc32 = zlib.crc32
     seal_bytes = codec.SEAL_BYTES
     sums = [crc32(b"}", crc32(line[:-seal_bytes])) for line in found]
-    return b"".join([line[-seal_bytes:] for line in found]) == codec.seals(sums)
+    seals = bytearray(ends)
+    del seals[::_END_BYTES]
+    return seals == codec.seals(sums)
 
 
 def _find_batches(found: list[bytes], batches: list[tuple[int, int]]) -> int:
@@ -116,9 +124,9 @@ def _find_batches(found: list[bytes], batches: list[tuple[int, int]]) -> int:
     first = -1
     name = b""
     for at, line in enumerate(found):
-        mark = codec.batch_mark(line) if codec.ends_like_a_batch(line) else None
-        if mark is not None and not codec.is_sealed(line):
-            mark = None
+        mark = None
+        if line[-_END_BYTES : -_END_BYTES + 1] == b"]" and codec.is_sealed(line):
+            mark = codec.batch_mark(line)
         if first >= 0 and (mark is None or mark[0] != name):
             return first
         if mark is not None:

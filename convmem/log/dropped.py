@@ -3,35 +3,29 @@
 A client may retry a turn that was stored, answered into a broken connection, and compacted away
 since: without this it would be stored a second time. One small file per log, rewritten by each
 compaction; a line that is past its time counts no more.
-
-    {"id":"…","seq":17,"ts":"…Z","line":"9f3a01bc","until":1763720000}
-
-``line`` is the checksum that the turn's own line had: a retry says the same if it would make that
-very line. A turn whose line cannot be made again so, such as one of a batch, has a checksum of what
-it said instead: ``substance``, and whether that is of what it means (``parsed``) or of its bytes.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import zlib
+from array import array
 
 from convmem import jsontext
-from convmem.log import apart, codec, lines
+from convmem.log import apart, codec, dropped_lines, lines
+from convmem.log.dropped_lines import remembered, whole_lines
 from convmem.log.files import temporary_name, write_aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Generator, Iterable, Iterator
     from typing import Any
 
     from convmem.log.files import Folder
-    from convmem.turns import Draft, Turn
+    from convmem.turns import Draft
 
 FOLDER = ".dropped"
 _BEHIND_ID = b'","seq":'
-_BLOCK = 120 << 10  # see ``blocks.BLOCK_BYTES``
+_CHUNK = 1 << 20
 
 
 class DroppedTurn:
@@ -54,7 +48,7 @@ class DroppedTurn:
             line = codec.turn_line(draft, self.seq, self.ts_text, None)
             return codec.line_crc(line[:-1]) == self._seal
         if self.is_parsed:
-            return _substance(draft) == self._substance
+            return dropped_lines.substance(draft) == self._substance
         return codec.draft_substance(draft) == self._substance
 
 
@@ -78,7 +72,7 @@ def find(folder: Folder, name: str, turn_id: str, now: float) -> DroppedTurn | N
     try:
         # The id leads its line, so it is found without parsing the others.
         start = _start_of(turn_id)
-        for block in _blocks(fd):
+        for block in whole_lines(fd):
             at = 0 if block.startswith(start) else block.find(b"\n" + start) + 1
             while at or block.startswith(start):
                 known = _turn_in(block[at : block.index(b"\n", at)], turn_id, now)
@@ -101,7 +95,7 @@ def find_all(folder: Folder, name: str, turn_ids: Collection[str], now: float) -
     try:
         found: dict[str, DroppedTurn] = {}
         starts = {_start_of(turn_id): turn_id for turn_id in turn_ids}
-        for block in _blocks(fd):
+        for block in whole_lines(fd):
             for line in block.split(b"\n"):
                 turn_id = starts.get(line[: line.find(_BEHIND_ID) + len(_BEHIND_ID)])
                 if turn_id is not None and turn_id not in found:
@@ -134,24 +128,47 @@ def remember(
 ) -> None:
     """Remember the turns in byte *spans* of the log *fd* until *until*, durably.
 
-    What is past its time is forgotten. With *is_discarded* nothing else will be left to compare a retry with.
+    What is past its time is forgotten. With *is_discarded* nothing else will be left to compare a
+    retry with.
     """
 
     def chunks() -> Iterator[bytes]:
         yield from _still_known(folder, name, now)
         places = list(spans)
-        if sum(end - start for start, end in places) < apart.WORTH_BYTES:
-            yield from remembered(fd, places, until, is_discarded=is_discarded)
+        is_large = sum(end - start for start, end in places) >= apart.WORTH_BYTES
+        if is_large and (yield from _said_apart(fd, places, until, is_discarded)):
             return
-        from convmem.log import dropped_apart
-
-        yield from dropped_apart.remembered(fd, places, until, is_discarded=is_discarded)
+        yield from remembered(fd, places, until, is_discarded=is_discarded)
 
     inner = folder.subfolder(FOLDER)
     try:
         write_aside(inner, f"{name}.jsonl", temporary_name(name), chunks())
     finally:
         inner.close()
+
+
+def _said_apart(
+    fd: int, spans: list[tuple[int, int]], until: float, is_discarded: bool
+) -> Generator[bytes, None, bool]:
+    """Yield what another process puts together; return whether that was all of it."""
+    process = apart.started("dropped", fd, repr(until), str(int(is_discarded)))
+    if process is None or process.stdin is None or process.stdout is None:
+        return False
+    try:
+        with process.stdin as given:
+            given.write(array("Q", [place for span in spans for place in span]).tobytes())
+        last = b""
+        while chunk := process.stdout.read(_CHUNK):
+            yield last + chunk[:-1]
+            last = chunk[-1:]
+        if last == apart.END:
+            return True
+    except BrokenPipeError:
+        pass
+    finally:
+        apart.finished(process)
+    yield b"\n"  # it may have died in the middle of a line, which then is none
+    return False
 
 
 def _still_known(folder: Folder, name: str, now: float) -> Iterator[bytes]:
@@ -161,73 +178,13 @@ def _still_known(folder: Folder, name: str, now: float) -> Iterator[bytes]:
         return
     try:
         end = lines.finished_end(fd, os.fstat(fd).st_size)
-        for block in _blocks(fd, 0, end):
+        for block in whole_lines(fd, 0, end):
             known = ((line, _parsed(line)) for line in block.split(b"\n")[:-1])
             yield b"".join(
                 [line + b"\n" for line, what in known if what is not None and what["until"] > now]
             )
     finally:
         os.close(fd)
-
-
-def remembered(
-    fd: int, spans: Iterable[tuple[int, int]], until: float, *, is_discarded: bool
-) -> Iterator[bytes]:
-    """Yield what is to be remembered of the turns in byte *spans* of the log *fd*, by the block."""
-    for start, end in spans:
-        for block in _blocks(fd, start, end):
-            yield b"".join(_of_lines(block.split(b"\n")[:-1], until, is_discarded))
-
-
-def _of_lines(found: list[bytes], until: float, is_discarded: bool) -> Iterator[bytes]:
-    behind = b'","until":%d}\n' % until
-    begins = _ONE_SPELLING_HEAD if is_discarded else _HEAD
-    for line, head in zip(found, map(begins.match, found), strict=True):
-        if (
-            head is None
-            or not codec.is_sealed(line)
-            or codec.batch_mark(line) is not None
-            or (is_discarded and not _has_one_spelling(line))
-        ):
-            yield _by_substance(line, until, is_discarded)
-        else:
-            yield head[0] + b',"line":"' + line[-10:-2] + behind  # nearly every line
-
-
-# A text is all of what such a turn says, but for ``meta`` or one more key.
-_HEAD = re.compile(rb'\{"id":"[^"\\]*","seq":\d+,"ts":"[0-9A-Z.:-]*"(?=,"role":)')
-_ONE_SPELLING_HEAD = re.compile(_HEAD.pattern[:-1] + rb'"[^"\\]*","content":")')
-# Before each of seq, ts, role, content, _c, and of one more key at most.
-_MOST_SEPARATORS = 6
-
-
-def _has_one_spelling(line: bytes) -> bool:
-    """Whether turns that say the same as *line*, whose content is text, all have its bytes.
-
-    True where no object in it has two keys, whose order could be another, and no number.
-    """
-    return line.count(b',"') <= _MOST_SEPARATORS and (
-        line[-18:-17] == b'"' or line[-19:-17] == b'"}'
-    )
-
-
-def _by_substance(line: bytes, until: float, is_discarded: bool) -> bytes:
-    head = codec.head_of(line) if codec.is_sealed(line) else None
-    if head is None:
-        return b""  # a line by hand has no id that a client could retry
-    if is_discarded:
-        turn = codec.parse(line)
-        says = 0 if turn is None else _substance(turn)
-    else:
-        says = codec.substance_crc(line) or 0
-    return b'{"id":%b,"seq":%d,"ts":%b,"substance":%d,"parsed":%b,"until":%d}\n' % (
-        jsontext.dumps(codec.text_of(head[0])),
-        head[1],
-        jsontext.dumps(head[2]),
-        says,
-        b"true" if is_discarded else b"false",
-        until,
-    )
 
 
 def names(folder: Folder) -> list[str]:
@@ -241,7 +198,7 @@ def forget_if_past(folder: Folder, name: str, now: float) -> None:
     if fd is None:
         return
     try:
-        for block in _blocks(fd):
+        for block in whole_lines(fd):
             for line in block.splitlines():
                 known = _parsed(line)
                 if known is not None and known["until"] > now:
@@ -272,11 +229,6 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return known if all(isinstance(known.get(key), kinds[key]) for key in kinds) else None
 
 
-def _substance(turn: Turn | Draft) -> int:
-    """Return a CRC-32 that turns share which say the same, however their lines are spelled."""
-    return zlib.crc32(jsontext.canonical([turn.role, turn.content, turn.meta, turn.extra]))
-
-
 def _start_of(turn_id: str) -> bytes:
     return b'{"id":' + jsontext.dumps(turn_id)[:-1] + _BEHIND_ID
 
@@ -304,20 +256,3 @@ def _open(folder: Folder, name: str) -> int | None:
         return None
     finally:
         inner.close()
-
-
-def _blocks(fd: int, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """Yield whole lines, some hundred kilobytes at a time."""
-    at = start
-    take = _BLOCK
-    while end is None or at < end:
-        data = os.pread(fd, take if end is None else min(take, end - at), at)
-        cut = data.rfind(b"\n") + 1
-        if cut:
-            yield data[:cut]
-            at += cut
-            take = _BLOCK
-        elif len(data) == take:
-            take *= 2  # a line that is longer than a block
-        else:
-            return

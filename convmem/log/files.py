@@ -167,15 +167,18 @@ class Folder:
         can be made anew at any time need not be *lasting*.
         """
         try:
-            os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
-            # The umask may have taken bits that we need to go in.
-            os.chmod(name, FOLDER_MODE, dir_fd=self.fd)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            self._place(error, name)
-            raise
-        opened = self.existing_subfolder(name)
+            opened = self.existing_subfolder(name)  # nearly always, and without a lock on ours
+        except FileNotFoundError:
+            try:
+                os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
+                # The umask may have taken bits that we need to go in.
+                os.chmod(name, FOLDER_MODE, dir_fd=self.fd)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                self._place(error, name)
+                raise
+            opened = self.existing_subfolder(name)
         if is_lasting and opened._identity not in self._lasting:
             self.sync()
             self._lasting.add(opened._identity)
@@ -429,6 +432,10 @@ def check_room(folder: Folder, needed: int, doing: str, hint: str) -> None:
         raise StorageFull(f"{doing} needs {needed:,} bytes and {free:,} are free", hint=hint)
 
 
+# A thread costs as much as freeing some megabytes.
+_LONG_TO_FREE_BYTES = 4 << 20
+
+
 def close_aside(fd: int) -> None:
     """Close a descriptor without waiting for what the system does then.
 
@@ -436,10 +443,11 @@ def close_aside(fd: int) -> None:
     freed, 170 ms for a gigabyte, and with it whoever waits for the lock that it may hold.
     """
     try:
-        is_replaced = os.fstat(fd).st_nlink == 0
+        found = os.fstat(fd)
+        is_slow = found.st_nlink == 0 and found.st_size >= _LONG_TO_FREE_BYTES
     except OSError:
-        is_replaced = False  # of a file system that has given up not even this is to be had
-    if is_replaced:
+        is_slow = False  # of a file system that has given up not even this is to be had
+    if is_slow:
         try:
             start_new_thread(os.close, (fd,))
             return

@@ -17,8 +17,8 @@ from operator import itemgetter
 from convmem.log import blocks, codec, heal, records, summary
 from convmem.log.read import StoredTurn, turns_of
 from convmem.log.records import Record
-from convmem.log.survey_apart import SecondHalf
-from convmem.quantities import format_time
+from convmem.log.survey_apart import Apart, SecondHalf, as_bytes
+from convmem.quantities import format_time, parse_stored_time
 from convmem.retention import KEPT, Facts, RetentionPlan, RetentionPolicy, TurnFacts, plan
 from convmem.tools import HINTS, may_have_tools, tool_ids
 
@@ -262,10 +262,10 @@ def survey_log(
     told = 0
     with SecondHalf(fd, end, cutoff_text) as second:
         told = _add_blocks(survey, fd, 0, second.start, cutoff, cutoff_text, advanced)
-        if second.start < end and told == second.start and not survey.is_in_batch:
-            if second.add_to(survey):
-                advanced(end - told)
-                return survey
+        is_half = told == second.start < end and not survey.is_in_batch
+        if is_half and second.add_to(survey):
+            advanced(end - told)
+            return survey
     if not survey.is_in_batch:
         told = _add_blocks(survey, fd, told, end, cutoff, cutoff_text, advanced)
     for stored in turns_of(records.forward(fd, told, end, survey.damaged), survey.damaged):
@@ -276,6 +276,17 @@ def survey_log(
     survey.close()
     advanced(end - told)
     return survey
+
+
+def answer(fd: int, start: int, end: int, cutoff_text: str) -> bytes:
+    """Return what ``survey_apart`` takes; nothing unless all of ``[start, end)`` is good."""
+    survey = Survey()
+    survey.facts = facts = Apart()
+    cutoff = parse_stored_time(cutoff_text) if cutoff_text else None
+    done = _add_blocks(survey, fd, start, end, cutoff, cutoff_text, _unwatched)
+    if done < end or survey.damage or survey.is_in_batch:
+        return b""
+    return as_bytes(survey, facts)
 
 
 def _add_blocks(
@@ -363,7 +374,7 @@ def report_on(
 
 def _are_all_turns(block: Block) -> bool:
     """Whether ``_is_turn_of_ours`` is true of every line: nearly always."""
-    if not block.is_sealed or b'"seq":null' in block.data:
+    if not block.is_sealed or b',"seq":null,"ts":' in block.data:
         return False
     return b"".join(map(_FIRST_BYTES, block.lines)) == _TURN * len(block.lines)
 
@@ -420,3 +431,7 @@ def _looks_of(fd: int) -> Looks:
 
 def _last_bytes(fd: int, end: int) -> bytes:
     return os.pread(fd, min(end, 64), max(0, end - 64))
+
+
+def _unwatched(amount: int) -> None:
+    """Who asked tells of the progress."""

@@ -6,11 +6,8 @@ who asked goes on by himself.
 
 from __future__ import annotations
 
-import marshal
-import sys
-from array import array
-
-from convmem.log import apart, blocks, lines
+from convmem import jsontext
+from convmem.log import apart, lines
 from convmem.retention import Facts
 
 TYPE_CHECKING = False
@@ -28,7 +25,7 @@ class SecondHalf:
         self._process: Popen[bytes] | None = None
         if end >= apart.WORTH_BYTES:
             middle = lines.line_start_after(fd, end // 2, end)
-            self._process = apart.started(__name__, fd, str(middle), str(end), cutoff)
+            self._process = apart.started("survey", fd, str(middle), str(end), cutoff)
             if self._process is not None:
                 self.start = middle
 
@@ -41,24 +38,35 @@ class SecondHalf:
 
     def add_to(self, survey: Survey) -> bool:
         """Add what was found to the survey of all before; say whether there was an answer."""
-        if self._process is None:
+        process = self._process
+        if process is None or process.stdout is None:
             return False
-        said, _ = self._process.communicate()
-        if self._process.returncode != 0 or not said:
+        said, facts, base = process.stdout, survey.facts, len(survey.offsets)
+        head = said.readline()
+        if not head.endswith(b"\n"):
             return False
-        offsets, sizes, old, batches, summaries, tools = marshal.loads(said)
-        base, facts = len(survey.offsets), survey.facts
-        survey.offsets.frombytes(offsets)
-        facts.sizes.frombytes(sizes)
+        count, exchanging, summaries, batches = jsontext.loads(head)
+        # Read as it comes: all of it at once would take as much memory again as all turns do.
+        tools = [said.readline() for _ in range(exchanging)]
+        try:
+            survey.offsets.fromfile(said, count)
+            facts.sizes.fromfile(said, count)
+            old = said.read(count)
+        except EOFError:
+            old = b""
+        if len(old) < count or process.wait() != 0:
+            del survey.offsets[base:], facts.sizes[base:]
+            return False
         facts.old += old
         facts.summaries += [base + at for at in summaries]
-        survey.batches.extend([base + at for at in array("Q", batches)])
-        for at, calls, results in tools:
+        survey.batches.extend([base + at for at in batches])
+        for line in tools:
+            at, calls, results = jsontext.loads(line)
             facts.add_tools(base + at, calls, results)
         return True
 
 
-class _Apart(Facts):
+class Apart(Facts):
     """Facts of turns whose exchanges may have begun before them: they are put together later."""
 
     def __init__(self) -> None:
@@ -70,33 +78,9 @@ class _Apart(Facts):
             self.tools.append((at, calls, results))
 
 
-def answer(fd: int, start: int, end: int, cutoff_text: str) -> bytes:
-    """Return what ``SecondHalf.add_to`` takes; nothing unless all of ``[start, end)`` is good."""
-    from convmem.log.survey import Survey
-    from convmem.quantities import parse_stored_time
-
-    survey = Survey()
-    survey.facts = facts = _Apart()
-    cutoff = parse_stored_time(cutoff_text) if cutoff_text else None
-    done = start
-    for block in blocks.good_blocks(fd, end, start=start):
-        survey.add_block(block, cutoff, cutoff_text)
-        done = block.end
-    if done < end or survey.damage or survey.is_in_batch:
-        return b""
-    return marshal.dumps(
-        (
-            survey.offsets.tobytes(),
-            facts.sizes.tobytes(),
-            bytes(facts.old),
-            survey.batches.tobytes(),
-            facts.summaries,
-            facts.tools,
-        )
-    )
-
-
-if __name__ == "__main__":
-    fd, start, end = map(int, sys.argv[1:4])
-    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
-        out.write(answer(fd, start, end, sys.argv[4]))
+def as_bytes(survey: Survey, facts: Apart) -> bytes:
+    """Return what ``SecondHalf.add_to`` reads: lines of JSON, and what there is for each turn."""
+    rare = [len(survey.offsets), len(facts.tools), facts.summaries, survey.batches.tolist()]
+    each = (survey.offsets.tobytes(), facts.sizes.tobytes(), facts.old)
+    said = [jsontext.dumps(part) + b"\n" for part in (rare, *facts.tools)]
+    return b"".join([*said, *each])
