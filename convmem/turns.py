@@ -24,8 +24,10 @@ MAX_TURN_ID_BYTES = 1024
 MAX_ROLE_CHARACTERS = 64
 
 # Keys that a turn's own fields, or convmem's output, stand under.
-_FIELDS = ("id", "seq", "ts", "role", "content", "meta")
+FIELDS = ("id", "seq", "ts", "role", "content", "meta")
 _OUTPUT_FIELDS = ("continuation_id",)
+# What a log or convmem's output adds to a turn: no part of it when it is recorded again.
+NOT_TAKEN = ("seq", *_OUTPUT_FIELDS, "_b", "_c")
 
 
 class Turn:
@@ -246,7 +248,7 @@ def draft_from_object(value: Any) -> Draft:
     for name in ("role", "content"):
         if name not in given:
             raise InvalidTurn(f'a turn needs "{name}"')
-    for name in ("seq", "continuation_id", "_b", "_c"):
+    for name in NOT_TAKEN:
         given.pop(name, None)
     return draft(
         given.pop("role"),
@@ -325,7 +327,7 @@ def _checked_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidTurn(
                 f"key {key!r} is reserved", hint="keys that begin with _ belong to convmem"
             )
-        if key in _FIELDS or key in _OUTPUT_FIELDS:
+        if key in FIELDS or key in _OUTPUT_FIELDS:
             raise InvalidTurn(f"key {key!r} is convmem's own and cannot be an extra key")
     copied: dict[str, Any] = json_copy(dict(extra), "turn")
     return copied

@@ -70,6 +70,15 @@ class Ahead:
                 return earlier
         return known_ids.search(log.fd, turn_id, start, committed)
 
+    def knows_none(self, log: OpenLog, committed: int) -> bool:
+        """Whether all of the log was searched, and none of the ids found."""
+        return log.identity == self.identity and self.searched == committed and not self.found
+
+    def knows_dropped(self, folder: Folder, name: str) -> bool:
+        """Whether one of the ids may have been dropped: certainly not, or perhaps."""
+        self._is_current = dropped.is_as_known(folder, name, self._dropped)
+        return not self._is_current or bool(self._dropped.turns)
+
     def find_dropped(self, folder: Folder, name: str, turn_id: str) -> dropped.DroppedTurn | None:
         """Return the turn if it was dropped, reading again only after a compaction since."""
         if self._is_current is None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from convmem.log.ahead import Ahead
     from convmem.log.files import Folder
+    from convmem.log.sheet import Sheet, SheetAnswers
     from convmem.turns import Draft, Turn
 
 # What others appended since is read line by line up to this much, else the end is sought anew.
@@ -44,15 +45,15 @@ class FolderGone(StorageError):
 class Written:
     """Turns that are in the log and wait for their sync.
 
-    ``answers`` has, for each draft, its turn or the conflict that kept it out. Call ``settle`` or
-    ``let_go``, once.
+    ``answers`` has, for each draft or row of a sheet, its turn or the conflict that kept it out.
+    Call ``settle`` or ``let_go``, once.
     """
 
     __slots__ = ("answers", "bytes", "count", "failure", "log", "ticket", "waited_seconds")
 
     def __init__(
         self,
-        answers: list[Turn | TurnConflict],
+        answers: list[Turn | TurnConflict] | SheetAnswers,
         log: OpenLog,
         count: int,
         bytes: int,
@@ -65,6 +66,11 @@ class Written:
         self.bytes = bytes
         self.failure = failure
         self.waited_seconds = 0.0
+
+    def conflicts(self) -> list[TurnConflict]:
+        """Return the conflicts among the answers."""
+        answers = self.answers if isinstance(self.answers, list) else self.answers.others.values()
+        return [answer for answer in answers if isinstance(answer, TurnConflict)]
 
 
 class Log:
@@ -102,7 +108,7 @@ class Log:
 
     def write(
         self,
-        drafts: Sequence[Draft],
+        drafts: list[Draft] | Sheet,
         *,
         is_batch: bool,
         timeout_seconds: float,
@@ -116,11 +122,17 @@ class Log:
         Raises:
             LockTimeout, TurnConflict, StorageFull, StorageError, DurabilityUnknown, FolderGone
         """
-        given = [draft.id for draft in drafts if draft.is_given]
+        if isinstance(drafts, list):
+            given = [draft.id for draft in drafts if draft.is_given]
+        else:
+            given = list(drafts.given.values())
         ahead = search_ahead(self.folder, self.name, given, self._known) if given else None
         waited = self._acquire(timeout_seconds)
         try:
-            written = self._write_locked(drafts, is_batch, ahead, healed)
+            if isinstance(drafts, list):
+                written = self._write_locked(drafts, is_batch, ahead, healed)
+            else:
+                written = self._write_sheet(drafts, ahead, healed)
             written.waited_seconds = waited
             return written
         except (TurnConflict, DurabilityUnknown):
@@ -250,19 +262,10 @@ class Log:
                 )
                 for at, (_, draft) in enumerate(fresh)
             ]
-            data = written[0] if len(written) == 1 else b"".join(written)
-            try:
-                write_all(log.fd, data)
-            except BaseException as error:
-                kept = self._roll_back(log, start, written, is_batch)
-                if kept == 0 or not isinstance(error, OSError):
-                    raise
+            kept, error = self._put(log, written, is_batch)
+            if error is not None:
                 failure = _in_part(error, self._where(), answers, fresh, kept)
                 del fresh[kept:]
-                data = b"".join(written[:kept])
-            self._is_new = False
-            self._committed = start + len(data)
-            self._last_seq = first + len(fresh) - 1
             self._known.add([draft.id for _, draft in fresh], self._committed)
         else:
             # All were known from before a deletion: no conversation begins with that.
@@ -271,6 +274,91 @@ class Log:
         log.written += 1
         log.use()
         return Written(answers, log, len(fresh), self._committed - start, failure)
+
+    def _write_sheet(
+        self, sheet: Sheet, ahead: Ahead | None, healed: Callable[[str], None]
+    ) -> Written:
+        """Do for a sheet what ``_write_locked`` does, looking at single rows only where it must."""
+        log = self._current(healed, create=True)
+        start, first = self._committed, self._last_seq + 1
+        if ahead is not None or self._known.hashes is not None:
+            self._known.extend(log.fd, start)
+        now_text = format_time(datetime.now(UTC))
+        rows: Sequence[int] = range(len(sheet))
+        answers = sheet.answers(range(first, first + len(rows)), now_text)
+        if ahead is not None and not self._are_new(log, sheet, ahead):
+            answers, rows = self._known_rows(log, sheet, ahead, now_text)
+
+        failure = None
+        if rows:
+            written = sheet.lines(rows, first, now_text)
+            kept, error = self._put(log, written, False)
+            if error is not None:
+                fresh = [(row, sheet.draft(row)) for row in rows]
+                failure = _in_part(error, self._where(), list(answers), fresh, kept)
+                rows = rows[:kept]
+            if ahead is not None or self._known.hashes is not None:
+                self._known.add([sheet.id_of(row) for row in rows], self._committed)
+        else:
+            self._remove_if_made_in_vain()
+        log.written += 1
+        log.use()
+        return Written(answers, log, len(rows), self._committed - start, failure)
+
+    def _are_new(self, log: OpenLog, sheet: Sheet, ahead: Ahead) -> bool:
+        """Whether certainly no id that the sheet's turns came with was seen before."""
+        ids = sheet.given.values()
+        if len(set(ids)) < len(ids) or ahead.knows_dropped(self.folder, self.name):
+            return False
+        hashes = self._known.hashes
+        if hashes is not None:
+            return hashes.isdisjoint(map(hash, ids))
+        return self._committed == 0 or ahead.knows_none(log, self._committed)
+
+    def _known_rows(
+        self, log: OpenLog, sheet: Sheet, ahead: Ahead, now_text: str
+    ) -> tuple[SheetAnswers, list[int]]:
+        """Return the answers to the rows of a sheet, and the rows that are new."""
+        fresh: list[int] = []
+        seqs: list[int] = []
+        answers = sheet.answers(seqs, now_text)
+        in_call: dict[str, tuple[int, Draft]] = {}
+        for row in range(len(sheet)):
+            if row in sheet.given:
+                draft = sheet.draft(row)
+                answer = self._known_answer(log, draft, ahead, in_call, answers)
+                if answer is not None:
+                    answers.others[row] = answer
+                    seqs.append(0)
+                    continue
+                in_call[draft.id] = (row, draft)
+            fresh.append(row)
+            seqs.append(self._last_seq + len(fresh))
+        return answers, fresh
+
+    def _put(
+        self, log: OpenLog, written: list[bytes], is_batch: bool
+    ) -> tuple[int, OSError | None]:
+        """Write lines, each numbered on from the last; return how many stay, and why not all.
+
+        Raises: Why none stays.
+        """
+        data = written[0] if len(written) == 1 else b"".join(written)
+        failure = None
+        kept = len(written)
+        start = self._committed
+        try:
+            write_all(log.fd, data)
+        except BaseException as error:
+            kept = self._roll_back(log, start, written, is_batch)
+            if kept == 0 or not isinstance(error, OSError):
+                raise
+            failure = error
+            data = b"".join(written[:kept])
+        self._is_new = False
+        self._committed = start + len(data)
+        self._last_seq += kept
+        return kept, failure
 
     def _remove_if_made_in_vain(self) -> None:
         """A first turn that could not be stored must not leave a conversation without turns."""
@@ -432,7 +520,7 @@ class Log:
         draft: Draft,
         ahead: Ahead,
         in_call: dict[str, tuple[int, Draft]],
-        answers: list[Turn | TurnConflict],
+        answers: Sequence[Turn | TurnConflict] | SheetAnswers,
     ) -> Turn | TurnConflict | None:
         """Return the answer to a draft whose id was seen before, or ``None`` if it was not."""
         if draft.id in in_call:

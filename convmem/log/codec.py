@@ -11,6 +11,7 @@ without a seal was written by hand: it is read, and never taken for damage.
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 
 from convmem import jsontext
@@ -66,6 +67,18 @@ def turn_line(draft: Draft, seq: int, ts_text: str, batch: tuple[str, int, int] 
     if batch is not None:
         body += b',"_b":["%b",%d,%d]' % (batch[0].encode(), batch[1], batch[2])
     return sealed(body)
+
+
+def turn_lines(heads: list[bytes], tails: list[bytes]) -> list[bytes]:
+    """Return the lines of many turns: each head is what a line says before its role, and each
+    tail the rest with its closing brace. What ``turn_line`` makes of one, in half the time."""
+    crc32 = zlib.crc32
+    sums = [crc32(tail, crc32(head)) for head, tail in zip(heads, tails, strict=True)]
+    # All seals from one row of digits.
+    digits = struct.pack(f">{len(sums)}I", *sums).hex("|", 4).encode()
+    seals = (_SEAL_OPEN + digits.replace(b"|", _SEAL_CLOSE + b"\n|" + _SEAL_OPEN)).split(b"|")
+    seals[-1] += _SEAL_CLOSE + b"\n"
+    return [head + tail[:-1] + seal for head, tail, seal in zip(heads, tails, seals, strict=True)]
 
 
 def seq_floor_line(last_seq: int) -> bytes:
