@@ -45,9 +45,9 @@ _PLAIN = st.fixed_dictionaries(
 _ODD_KEYS = st.sampled_from(
     ["role", "content", "meta", "id", "ts", "seq", "continuation_id", "_b", "_c", "_x", "name", ""]
 )
+_ODD_TIMES = ("2026-11-21T24:00:00.000000Z", "2026-02-30T00:00:00.000000Z", "2026-W47-6T09:00:00Z")
 _ODD_ITEMS = st.sampled_from(
-    ["", " ", "user", "a" * 65, NOW, "2026-11-21T24:00:00.000000Z", "2026-02-30T00:00:00.000000Z"]
-    + ["2026-W47-6T09:00:00.000000Z", "x" * 200, "é" * 600, 1e9, 10**23, [], {}, None, True]
+    ["", " ", "user", "a" * 65, NOW, *_ODD_TIMES, "x" * 200, "é" * 600, 1e9, 10**23, [], {}, None]
 )
 _ODD = st.dictionaries(_ODD_KEYS, _ODD_ITEMS | _VALUES, max_size=6)
 
@@ -75,6 +75,7 @@ _LINE = st.one_of(
     ),
     st.sampled_from(
         [b"", b"  \t", b"\r", b"42", b"[]", b"null", b'"x"', b"nonsense", b'{"role":"user"}', None]
+        + [b'{"role":"user","content":"a","%s":1}' % key for key in (b"_x", b"_b", b"seq", b"meta")]
         + [b'{"role":"user","content":"\\ud800"}', b'{"role":"user","content":"\xff"}']
         + [
             b'{"role":"user","content":%s}' % number
