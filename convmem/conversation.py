@@ -125,7 +125,7 @@ class Conversation(Upkeep):
         stored = self.stored_tail(
             count, roles=roles, since=since, until=until, damaged=counted.damaged
         )
-        found.extend(each.turn for each in stored)
+        found.extend([each.turn for each in stored])
         found.damaged = counted.count
         return found
 

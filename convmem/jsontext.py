@@ -61,6 +61,21 @@ def loads(text: bytes) -> Any:
             return orjson.loads(text)
         except ValueError:
             pass  # the standard library says it better, and takes what is valid all the same
+    return _loads_slowly(text)
+
+
+def loads_roughly(text: bytes) -> Any:
+    """Do as ``loads``, but where *text* is not ``is_exact`` its integers may come as floats."""
+    orjson = _orjson or _load_orjson()
+    if orjson is not None:
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            pass
+    return _loads_slowly(text)
+
+
+def _loads_slowly(text: bytes) -> Any:
     try:
         value = _DECODER.decode(str(text, "utf-8"))
         if b"\\u" in text:

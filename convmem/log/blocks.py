@@ -8,7 +8,6 @@ ends it: who asked reads on from there record by record, to the same answer.
 from __future__ import annotations
 
 import os
-import zlib
 from itertools import accumulate
 
 from convmem.log import codec, lines
@@ -82,7 +81,7 @@ def _checked(offset: int, data: bytes) -> Block | None:
     """Return the block up to the first batch that is not closed in it; ``None`` if it is bad."""
     found = data.split(b"\n")
     found.pop()
-    is_sealed = _are_intact(found)
+    is_sealed = codec.are_intact(found)
     if not is_sealed and any(codec.fault_of(line) is not None for line in found):
         return None
     if max(map(len, found)) > lines.MAX_LINE_BYTES:
@@ -97,14 +96,6 @@ def _checked(offset: int, data: bytes) -> Block | None:
     block.is_sealed = is_sealed
     block.batches = batches
     return block
-
-
-def _are_intact(found: list[bytes]) -> bool:
-    """Whether ``codec.is_intact`` is true of every line."""
-    crc32 = zlib.crc32
-    seal_bytes = codec.SEAL_BYTES
-    sums = [crc32(b"}", crc32(line[:-seal_bytes])) for line in found]
-    return b"".join([line[-seal_bytes:] for line in found]) == codec.seals(sums)
 
 
 def _find_batches(found: list[bytes], batches: list[tuple[int, int]]) -> int:

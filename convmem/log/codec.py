@@ -113,9 +113,11 @@ def is_intact(line: bytes) -> bool:
     return line.endswith(_SEAL % crc)
 
 
-def seals(sums: list[int]) -> bytes:
-    """Return the seals, one behind the other, of lines whose CRC-32 are *sums*."""
-    return _SEAL * len(sums) % tuple(sums)
+def are_intact(lines: list[bytes]) -> bool:
+    """Whether ``is_intact`` is true of every line; in half the time."""
+    crc32 = zlib.crc32
+    sums = tuple([crc32(b"}", crc32(line[:-SEAL_BYTES])) for line in lines])
+    return b"".join([line[-SEAL_BYTES:] for line in lines]) == _SEAL * len(sums) % sums
 
 
 def heads_of(lines: list[bytes]) -> list[re.Match[bytes] | None]:
@@ -244,7 +246,10 @@ def seq_of(line: bytes) -> int | None:
 def parse(line: bytes) -> Turn | None:
     """Return the turn in *line*, or ``None`` if it holds none. The seal is not looked at."""
     try:
-        return turn_from_object(jsontext.loads(line))
+        turn = turn_from_object(jsontext.loads_roughly(line))
+        if turn is None or (type(turn.content) is str and turn.meta is None and not turn.extra):
+            return turn  # with no place for a number but its own
+        return turn if jsontext.is_exact(line) else turn_from_object(jsontext.loads(line))
     except jsontext.NotJson:
         return None
 

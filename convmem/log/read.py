@@ -11,10 +11,11 @@ import time
 
 from convmem.errors import CorruptLog
 from convmem.log import codec, lines, records
+from convmem.log.files import read_exactly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from convmem.log.cold_file import ColdFacts
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 # How long a reader watches an unfinished last line before it calls it torn.
 _WRITING_SECONDS = 0.02
 _MOST_LOOKS = 3
+# What is read of a log's end on opening it: twenty turns of a few lines each.
+_LAST_BLOCK = 8 << 10
+_BATCHED = b'],"_c":"'
 
 
 class StoredTurn:
@@ -111,7 +115,7 @@ class Reader:
     that lies compressed is unpacked as far as it is read.
     """
 
-    __slots__ = ("_cold", "_fd", "end", "size")
+    __slots__ = ("_cold", "_fd", "_last_block", "end", "size")
 
     def __init__(self, folder: Folder, name: str) -> None:
         self._cold: Unpacked | Remnant | None = None
@@ -119,11 +123,13 @@ class Reader:
             self._fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
         except FileNotFoundError:
             self._fd, self._cold = _open_cold(folder, name)
-        self.size = os.fstat(self._fd).st_size
-        if self._cold is None:
-            self.end = lines.finished_end(self._fd, self.size)
-        else:
-            self.end = self.size  # only whole lines were compressed
+        self.size = self.end = os.fstat(self._fd).st_size
+        self._last_block = b""
+        if self._cold is None:  # else only whole lines were compressed
+            take = min(_LAST_BLOCK, self.size)
+            self._last_block = read_exactly(self._fd, take, self.size - take)
+            if self._last_block[-1:] != b"\n":
+                self.end = lines.finished_end(self._fd, self.size)
 
     def __enter__(self) -> Reader:
         return self
@@ -165,6 +171,33 @@ class Reader:
             os.close(fd)
         if self._cold is not None:
             self._cold.close()
+
+    def newest_at_once(self, count: int) -> list[StoredTurn] | None:
+        """Return the last *count* turns, oldest first, from the block that was read on opening.
+
+        ``None`` where they are not all in it, or any line there is unusual: ``newest_first`` can
+        tell then, at twice the cost.
+        """
+        data = self._last_block
+        if self.end != self.size or not data:
+            return None
+        found = data.rsplit(b"\n", count + 1)
+        found.pop()
+        if len(found) > count:
+            del found[0]
+        elif len(data) < self.end:
+            return None
+        if not codec.are_intact(found) or not (_BATCHED not in data or _are_whole(found)):
+            return None
+        offset = self.end - sum(map(len, found)) - len(found)
+        stored = []
+        for line in found:
+            turn = codec.parse(line)
+            if turn is None:
+                return None
+            stored.append(StoredTurn(line, offset, turn))
+            offset += len(line) + 1
+        return stored
 
     def newest_first(self, damaged: OnDamage) -> Iterator[StoredTurn]:
         """Yield the turns from the last to the first; the cost follows what is taken."""
@@ -268,13 +301,28 @@ def turns_of(found: Iterator[Record], damaged: OnDamage) -> Iterator[StoredTurn]
                 yield StoredTurn(line, record.offset, turn)
 
 
+def _are_whole(found: list[bytes]) -> bool:
+    """Whether no batch among the last lines of a log lacks its end."""
+    marks = [codec.batch_mark(line) if codec.ends_like_a_batch(line) else None for line in found]
+    names = [None if mark is None else mark[0] for mark in marks] + [None]
+    return all(
+        mark is None or mark[1] == mark[2] - 1 or names[at + 1] == mark[0]
+        for at, mark in enumerate(marks)
+    )
+
+
 def newest(
-    reader: Reader, count: int | None, wants: Callable[[StoredTurn], bool], damaged: OnDamage
+    reader: Reader, count: int | None, filter: Filter, damaged: OnDamage
 ) -> list[StoredTurn]:
-    """Return the last *count* turns that are wanted, oldest first; all with ``None``."""
+    """Return the last *count* turns that pass, oldest first; all with ``None``."""
     taken: list[StoredTurn] = []
     if count == 0:
         return taken
+    if count is not None and filter.wants_all:
+        at_once = reader.newest_at_once(count)
+        if at_once is not None:
+            return at_once
+    wants = filter.wants
     for stored in reader.newest_first(damaged):
         if wants(stored):
             taken.append(stored)

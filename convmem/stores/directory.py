@@ -294,7 +294,7 @@ class DirectoryStore:
         """See ``Store.newest``."""
         began = perf_counter()
         with self._places.reader(namespace, continuation_id) as reader:
-            found = read.newest(reader, count, filter.wants, damaged)
+            found = read.newest(reader, count, filter, damaged)
         self._observer.read(continuation_id, len(found), perf_counter() - began)
         return found
 
@@ -365,7 +365,7 @@ class DirectoryStore:
         """See ``Store.newest_and_cursor``."""
         began = perf_counter()
         with self._places.reader(namespace, continuation_id) as reader:
-            found = read.newest(reader, count, filter.wants, damaged), end_cursor(reader)
+            found = read.newest(reader, count, filter, damaged), end_cursor(reader)
         self._observer.read(continuation_id, len(found[0]), perf_counter() - began)
         return found
 
