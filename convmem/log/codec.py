@@ -130,6 +130,11 @@ def ends_like_a_batch(line: bytes) -> bool:
     return line[-SEAL_BYTES - 1 : -SEAL_BYTES] == b"]"
 
 
+def any_ends_like_a_batch(lines: list[bytes]) -> bool:
+    """Whether ``ends_like_a_batch`` is true of any line."""
+    return b"]" in [line[-SEAL_BYTES - 1 : -SEAL_BYTES] for line in lines]
+
+
 def seal_holds(line: bytes) -> bool:
     """Whether the sealed *line* is what was written."""
     return _crc_of(line) == line[-10:-2]
@@ -247,11 +252,34 @@ def parse(line: bytes) -> Turn | None:
     """Return the turn in *line*, or ``None`` if it holds none. The seal is not looked at."""
     try:
         turn = turn_from_object(jsontext.loads_roughly(line))
-        if turn is None or (type(turn.content) is str and turn.meta is None and not turn.extra):
-            return turn  # with no place for a number but its own
-        return turn if jsontext.is_exact(line) else turn_from_object(jsontext.loads(line))
+        if turn is not None and _may_hold_numbers(turn) and not jsontext.is_exact(line):
+            turn = turn_from_object(jsontext.loads(line))
+        return turn
     except jsontext.NotJson:
         return None
+
+
+def parse_all(lines: list[bytes]) -> list[Turn] | None:
+    """Return what ``parse`` does for each of *lines*, in two thirds of the time.
+
+    ``None`` where each must be looked at, since one of them at least is no turn or unusual.
+    """
+    text = b"[%b]" % b",".join(lines)
+    try:
+        values = jsontext.loads_roughly(text)
+    except jsontext.NotJson:
+        return None
+    turns = [turn for turn in map(turn_from_object, values) if turn is not None]
+    if len(turns) != len(lines) or len(turns) != len(values):
+        return None
+    if any(map(_may_hold_numbers, turns)) and not jsontext.is_exact(text):
+        return None
+    return turns
+
+
+def _may_hold_numbers(turn: Turn) -> bool:
+    """Whether there is a place in it for any number but its own."""
+    return type(turn.content) is not str or turn.meta is not None or bool(turn.extra)
 
 
 def parse_object(line: bytes) -> dict[str, Any]:

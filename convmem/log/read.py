@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import accumulate
 
 from convmem.errors import CorruptLog
 from convmem.log import codec, lines, records
@@ -30,7 +31,6 @@ _WRITING_SECONDS = 0.02
 _MOST_LOOKS = 3
 # What is read of a log's end on opening it: twenty turns of a few lines each.
 _LAST_BLOCK = 8 << 10
-_BATCHED = b'],"_c":"'
 
 
 class StoredTurn:
@@ -123,7 +123,7 @@ class Reader:
             self._fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
         except FileNotFoundError:
             self._fd, self._cold = _open_cold(folder, name)
-        self.size = self.end = os.fstat(self._fd).st_size
+        self.size = self.end = os.lseek(self._fd, 0, os.SEEK_END)
         self._last_block = b""
         if self._cold is None:  # else only whole lines were compressed
             take = min(_LAST_BLOCK, self.size)
@@ -187,17 +187,17 @@ class Reader:
             del found[0]
         elif len(data) < self.end:
             return None
-        if not codec.are_intact(found) or not (_BATCHED not in data or _are_whole(found)):
+        if not codec.are_intact(found) or not _are_whole(found):
             return None
-        offset = self.end - sum(map(len, found)) - len(found)
-        stored = []
-        for line in found:
-            turn = codec.parse(line)
-            if turn is None:
-                return None
-            stored.append(StoredTurn(line, offset, turn))
-            offset += len(line) + 1
-        return stored
+        turns = codec.parse_all(found)
+        if turns is None:
+            return None
+        offsets = accumulate([len(line) + 1 for line in found], initial=0)
+        start = self.end - sum(map(len, found)) - len(found)
+        return [
+            StoredTurn(line, start + offset, turn)
+            for line, offset, turn in zip(found, offsets, turns, strict=False)
+        ]
 
     def newest_first(self, damaged: OnDamage) -> Iterator[StoredTurn]:
         """Yield the turns from the last to the first; the cost follows what is taken."""
@@ -303,7 +303,9 @@ def turns_of(found: Iterator[Record], damaged: OnDamage) -> Iterator[StoredTurn]
 
 def _are_whole(found: list[bytes]) -> bool:
     """Whether no batch among the last lines of a log lacks its end."""
-    marks = [codec.batch_mark(line) if codec.ends_like_a_batch(line) else None for line in found]
+    if not codec.any_ends_like_a_batch(found):
+        return True
+    marks = [codec.batch_mark(line) for line in found]
     names = [None if mark is None else mark[0] for mark in marks] + [None]
     return all(
         mark is None or mark[1] == mark[2] - 1 or names[at + 1] == mark[0]
