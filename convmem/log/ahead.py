@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from convmem.log.durability import OpenLog
     from convmem.log.files import Folder
     from convmem.log.known_ids import Found, KnownIds
+    from convmem.log.sieve import Sieve
 
 
 def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> Ahead:
@@ -21,8 +22,7 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
     """
     known.lookups += 1
     ahead = Ahead(dropped.find_all(folder, name, ids, time.time()))
-    hashes = known.hashes
-    wanted = ids if hashes is None else [each for each in ids if hash(each) in hashes]
+    wanted = known.perhaps(ids)
     if not wanted:
         return ahead
     try:
@@ -39,6 +39,9 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
         # Not to the last finished line: a batch that is being written has lines there that
         # are not committed yet, and must be searched again once they are.
         end = heal.find_end(fd, found.st_size).committed
+        if len(ids) >= known_ids.MANY and end > known_ids.LARGEST_LOG_BYTES and not known.is_kept:
+            ahead.sieve = known_ids.sieve_of(fd, end)
+            wanted = ahead.sieve.perhaps(ids)
         ahead.found = known_ids.search_all(fd, wanted, 0, end)
         ahead.wanted.update(wanted)
         ahead.searched = end
@@ -50,13 +53,14 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
 class Ahead:
     """What a search before the lock has found, in which file, up to where."""
 
-    __slots__ = ("_dropped", "_is_current", "found", "identity", "searched", "wanted")
+    __slots__ = ("_dropped", "_is_current", "found", "identity", "searched", "sieve", "wanted")
 
     def __init__(self, gone: dropped.Known) -> None:
         self.identity = (0, 0)
         self.searched = 0
         self.found: dict[str, Found] = {}
         self.wanted: set[str] = set()
+        self.sieve: Sieve | None = None  # of all ids, where it was worth making one
         self._dropped = gone
         self._is_current: bool | None = None
 
@@ -69,6 +73,12 @@ class Ahead:
             if earlier is not None:
                 return earlier
         return known_ids.search(log.fd, turn_id, start, committed)
+
+    def hand_on(self, log: OpenLog, known: KnownIds, committed: int) -> None:
+        """Let *known* go on with the sieve, if it is still of the log's first bytes."""
+        is_same = log.identity == self.identity and self.searched <= committed
+        if self.sieve is not None and is_same:
+            known.adopt(self.sieve, self.searched)
 
     def knows_none(self, log: OpenLog, committed: int) -> bool:
         """Whether all of the log was searched, and none of the ids found."""

@@ -230,7 +230,7 @@ class Log:
     ) -> Written:
         log = self._current(healed, create=True)
         start, seq = self._committed, self._last_seq
-        if ahead is not None or self._known.hashes is not None:
+        if ahead is not None or self._known.is_kept:
             self._known.extend(log.fd, start)
         now_text = format_time(datetime.now(UTC))
         answers: list[Turn | TurnConflict] = []
@@ -281,7 +281,9 @@ class Log:
         """Do for a sheet what ``_write_locked`` does, looking at single rows only where it must."""
         log = self._current(healed, create=True)
         start, first = self._committed, self._last_seq + 1
-        if ahead is not None or self._known.hashes is not None:
+        if ahead is not None:
+            ahead.hand_on(log, self._known, start)
+        if ahead is not None or self._known.is_kept:
             self._known.extend(log.fd, start)
         now_text = format_time(datetime.now(UTC))
         rows: Sequence[int] = range(len(sheet))
@@ -297,7 +299,7 @@ class Log:
                 fresh = [(row, sheet.draft(row)) for row in rows]
                 failure = _in_part(error, self._where(), list(answers), fresh, kept)
                 rows = rows[:kept]
-            if ahead is not None or self._known.hashes is not None:
+            if self._known.is_kept:
                 self._known.add([sheet.id_of(row) for row in rows], self._committed)
         else:
             self._remove_if_made_in_vain()
@@ -310,9 +312,8 @@ class Log:
         ids = sheet.given.values()
         if len(set(ids)) < len(ids) or ahead.knows_dropped(self.folder, self.name):
             return False
-        hashes = self._known.hashes
-        if hashes is not None:
-            return hashes.isdisjoint(map(hash, ids))
+        if self._known.is_kept:
+            return not self._known.perhaps(ids)
         return self._committed == 0 or ahead.knows_none(log, self._committed)
 
     def _known_rows(
