@@ -196,15 +196,12 @@ class Draft:
 
     def stored_as(self, seq: int, ts_text: str) -> Turn:
         """Return the turn that this draft became."""
-        return Turn(
-            self.role,
-            self.content,
-            id=self.id,
-            seq=seq,
-            ts=self.ts or parse_stored_time(ts_text),
-            meta=self.meta,
-            extra=dict(self.extra),
-        )
+        turn = Turn(self.role, self.content, id=self.id, seq=seq, ts=self.ts, meta=self.meta)
+        if self.extra:
+            turn.extra = dict(self.extra)
+        if self.ts is None:
+            turn._stored_ts = ts_text
+        return turn
 
     def says_the_same_as(self, turn: Turn) -> bool:
         """Whether a retry carries what was stored: role, content, meta and extra keys; not time."""
@@ -237,19 +234,27 @@ def draft(
     made.content = content if isinstance(content, str) else json_copy(content, "content")
     made.extra = _checked_extra(extra) if extra else {}
     made.head = b'{"id":' + _encoded(made.id, "id")
-    parts = [b'"role":', _encoded(made.role, "role"), b',"content":']
-    parts.append(_encoded(made.content, "content"))
-    if made.meta is not None:
-        parts += [b',"meta":', _encoded(made.meta, "meta")]
-    for key, value in made.extra.items():
-        parts += [b",", _encoded(key, "key"), b":", _encoded(value, key)]
-    made.tail = b"".join(parts)
+    made.tail = _encoded_tail(made)
     if len(made.tail) > MAX_TURN_BYTES:
         raise InvalidTurn(
             f"a turn of {len(made.tail):,} bytes is too long",
             hint=f"at most {MAX_TURN_BYTES:,} bytes; keep large attachments in files of their own",
         )
     return made
+
+
+def _encoded_tail(made: Draft) -> bytes:
+    said = {"role": made.role, "content": made.content}
+    if made.meta is not None:
+        said["meta"] = made.meta
+    said.update(made.extra)
+    try:
+        return jsontext.dumps(said)[1:-1]
+    except jsontext.NotJson as error:
+        for name, value in said.items():
+            _encoded(name, "key")
+            _encoded(value, name)  # says which of them it is
+        raise InvalidTurn(f"turn: {error}") from None
 
 
 def draft_from_turn(turn: Turn) -> Draft:
