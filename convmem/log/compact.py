@@ -128,6 +128,9 @@ class _Run:
             marker = self._summarized(summarize)
         try:
             self.rewrite.copy(self._kept_pieces(marker))
+            # Also what was recorded without a sync: were it in the trash and not in the log after
+            # a power cut, its numbers would be given out again, and it could never come back.
+            self.rewrite.sync_log()
             # All of this stands before the log loses a byte.
             if self.report.trash is not None:
                 self._fill_trash(self.report.trash)

@@ -10,7 +10,7 @@ import os
 import time
 from itertools import accumulate
 
-from convmem.errors import CorruptLog
+from convmem.errors import CorruptLog, storage_error
 from convmem.log import codec, lines, records
 from convmem.log.files import read_exactly
 
@@ -115,9 +115,10 @@ class Reader:
     that lies compressed is unpacked as far as it is read.
     """
 
-    __slots__ = ("_cold", "_fd", "_last_block", "end", "size")
+    __slots__ = ("_cold", "_fd", "_last_block", "_path", "end", "size")
 
     def __init__(self, folder: Folder, name: str) -> None:
+        self._path = os.path.join(folder.path, f"{name}.jsonl")
         self._cold: Unpacked | Remnant | None = None
         try:
             self._fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
@@ -134,8 +135,10 @@ class Reader:
     def __enter__(self) -> Reader:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
+        if isinstance(error, OSError):
+            raise storage_error(error, f"cannot read {self._path}") from error
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
@@ -251,7 +254,7 @@ class Reader:
             return None
         if self.size - self.end <= lines.MAX_LINE_BYTES:
             line = os.pread(self.fd, self.size - self.end, self.end)
-            if not codec.is_sealed(line):
+            if not codec.is_sealed(line) and codec.fault_of(line) is None:
                 turn = codec.parse(line)
                 if turn is not None:
                     return StoredTurn(line, self.end, turn)
