@@ -16,7 +16,7 @@ from convmem.stores.values import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from datetime import datetime, timedelta
     from types import TracebackType
     from typing import Any, Self
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from convmem.rules import Rules
     from convmem.stores.health import Health, Limits
     from convmem.stores.protocol import Store
+    from convmem.stores.recorded_lines import RecordedLines
     from convmem.stores.stats import Stats
     from convmem.stores.values import Answers, ListRow
     from convmem.turns import Draft, Turn
@@ -237,7 +238,7 @@ class Archive:
         """
         place = self._namespace if namespace is None else _checked_namespace(namespace)
         answers: list[Turn | Exception | None] = []
-        groups: dict[str, tuple[Group, list[int]]] = {}
+        groups: dict[str, tuple[list[Draft], list[int]]] = {}
         for continuation_id, turn in turns:
             at = len(answers)
             answers.append(None)
@@ -249,17 +250,43 @@ class Archive:
                 answers[at] = error
                 continue
             if continuation_id not in groups:
-                groups[continuation_id] = (Group(place, continuation_id, []), [])
-            group, places = groups[continuation_id]
-            group.drafts.append(made)
+                groups[continuation_id] = ([], [])
+            drafts, places = groups[continuation_id]
+            drafts.append(made)
             places.append(at)
         settled = self._open_store().append_to_many(
-            [group for group, _ in groups.values()], durability=self._durability
+            [Group(place, name, drafts) for name, (drafts, _) in groups.items()],
+            durability=self._durability,
         )
-        for (group, places), outcome in zip(groups.values(), settled, strict=True):
+        for (drafts, places), outcome in zip(groups.values(), settled, strict=True):
             for nth, at in enumerate(places):
-                answers[at] = _one_of(outcome, nth, group.drafts[nth])
+                answers[at] = _one_of(outcome, nth, drafts[nth])
         return [answer for answer in answers if answer is not None]
+
+    def record_lines(
+        self,
+        lines: Sequence[bytes | None],
+        continuation_id: str | None = None,
+        *,
+        namespace: str | None = None,
+    ) -> RecordedLines:
+        """Append turns given as JSON lines, each for itself: the fastest way to record many.
+
+        Each line is an object as ``record_many`` takes them, for *continuation_id* or for the
+        conversation that its own ``continuation_id`` names. Blank lines are passed over. What
+        cannot be stored is among the failures of what is returned, and does not stop the others;
+        all else is as ``record_to_many`` has it.
+        """
+        from convmem.log.sheet import read_lines
+        from convmem.stores.recorded_lines import RecordedLines
+
+        place = self._namespace if namespace is None else _checked_namespace(namespace)
+        if continuation_id is not None:
+            encode_name(continuation_id)
+        reading = read_lines(lines, continuation_id)
+        groups = [Group(place, name, sheet) for name, sheet in reading.sheets.items() if sheet]
+        settled = self._open_store().append_to_many(groups, durability=self._durability)
+        return RecordedLines(reading, groups, settled)
 
     def trash(self, *, namespace: str | None = None) -> list[TrashFile]:
         """Return what is in the trash of a namespace, oldest first."""

@@ -120,12 +120,11 @@ class Conversation(Upkeep):
         >>> [turn.text for turn in archive.conversation("oslo-trip").tail(2)]
         ['And by train?', 'About seven hours.']
         """
-        found = TurnList()
         counted = _Counter(self._damaged())
         stored = self.stored_tail(
             count, roles=roles, since=since, until=until, damaged=counted.damaged
         )
-        found.extend(each.turn for each in stored)
+        found = TurnList([each.turn for each in stored])
         found.damaged = counted.count
         return found
 

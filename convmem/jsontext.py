@@ -12,6 +12,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 # Importing orjson costs as much as the whole of a short command; it pays after some 100 lines.
@@ -33,18 +34,48 @@ def expect_few_calls(calls: int = 200) -> None:
     _calls_before_orjson = calls
 
 
+def fast() -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
+    """Return orjson's own ``loads`` and ``dumps``, for loops in which every call is felt.
+
+    Both raise ``ValueError`` or ``TypeError`` for what only the slower road takes, or nobody. What
+    ``loads`` returns is exact where ``is_exact`` says so.
+    """
+    orjson = _orjson or _import_undisturbed()
+    return orjson.loads, orjson.dumps
+
+
+def is_exact(text: bytes) -> bool:
+    """Whether every number in *text* surely fits into what orjson makes of it."""
+    return _LONG_NUMBER not in text.translate(_DIGITS)
+
+
 def loads(text: bytes) -> Any:
     """Parse one JSON value from UTF-8 *text*.
 
     Raises:
         NotJson: With the reason and the position in its message.
     """
-    fast = _orjson or _load_orjson()
-    if fast is not None and _LONG_NUMBER not in text.translate(_DIGITS):
+    orjson = _orjson or _load_orjson()
+    if orjson is not None and is_exact(text):
         try:
-            return fast.loads(text)
+            return orjson.loads(text)
         except ValueError:
             pass  # the standard library says it better, and takes what is valid all the same
+    return _loads_slowly(text)
+
+
+def loads_roughly(text: bytes) -> Any:
+    """Do as ``loads``, but where *text* is not ``is_exact`` its integers may come as floats."""
+    orjson = _orjson or _load_orjson()
+    if orjson is not None:
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            pass
+    return _loads_slowly(text)
+
+
+def _loads_slowly(text: bytes) -> Any:
     try:
         value = _DECODER.decode(str(text, "utf-8"))
         if b"\\u" in text:
@@ -60,10 +91,10 @@ def dumps(value: Any) -> bytes:
     Raises:
         NotJson: It cannot be written as JSON; the message says why.
     """
-    fast = _orjson or _load_orjson()
-    if fast is not None:
+    orjson = _orjson or _load_orjson()
+    if orjson is not None:
         try:
-            return bytes(fast.dumps(value))
+            return bytes(orjson.dumps(value))
         except (TypeError, ValueError):
             pass  # integers beyond 64 bits and deep nesting are valid; real faults show below
     try:

@@ -24,8 +24,10 @@ MAX_TURN_ID_BYTES = 1024
 MAX_ROLE_CHARACTERS = 64
 
 # Keys that a turn's own fields, or convmem's output, stand under.
-_FIELDS = ("id", "seq", "ts", "role", "content", "meta")
+FIELDS = ("id", "seq", "ts", "role", "content", "meta")
 _OUTPUT_FIELDS = ("continuation_id",)
+# What a log or convmem's output adds to a turn: no part of it when it is recorded again.
+NOT_TAKEN = ("seq", *_OUTPUT_FIELDS, "_b", "_c")
 # Nearly every turn is spoken by one of these: checked and encoded once.
 _ROLES = {role: b'"%b"' % role.encode() for role in ("user", "assistant", "system", "tool")}
 
@@ -44,15 +46,16 @@ class Turn:
     """
 
     # Not a dataclass: importing dataclasses takes as long as recording a turn from the shell.
-    __slots__ = ("content", "extra", "id", "meta", "role", "seq", "ts")
+    __slots__ = ("_stored_ts", "_ts", "content", "extra", "id", "meta", "role", "seq")
 
     role: str
     content: Any
     id: str | None
     seq: int | None
-    ts: datetime | None
     meta: dict[str, Any] | None
     extra: dict[str, Any]
+    _ts: datetime | None
+    _stored_ts: Any  # what ``_ts`` is parsed from when somebody asks
 
     def __init__(
         self,
@@ -69,9 +72,24 @@ class Turn:
         self.content = content
         self.id = id
         self.seq = seq
-        self.ts = ts
+        self._ts = ts
+        self._stored_ts = None
         self.meta = meta
         self.extra = {} if extra is None else extra
+
+    @property
+    def ts(self) -> datetime | None:
+        """When it was said. Parsed when asked for: it takes as long as all the rest of a turn."""
+        stored = self._stored_ts
+        if stored is not None:
+            self._ts = parse_stored_time(stored)
+            self._stored_ts = None
+        return self._ts
+
+    @ts.setter
+    def ts(self, moment: datetime | None) -> None:
+        self._stored_ts = None
+        self._ts = moment
 
     @property
     def text(self) -> str:
@@ -100,7 +118,7 @@ class Turn:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Turn):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in Turn.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in _ATTRIBUTES)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -110,32 +128,42 @@ class Turn:
         return f"Turn(seq={self.seq}, role={self.role!r}, content={shown}, id={self.id!r})"
 
 
+_ATTRIBUTES = ("role", "content", "id", "seq", "ts", "meta", "extra")
+
+
 def turn_from_object(value: Any) -> Turn | None:
     """Return the turn that a parsed line holds, or ``None`` if it is not one.
 
     A turn is an object with a text ``role`` and a ``content``; whatever else is odd about a line
     written by hand (no id, a time that nobody can read) leaves that field ``None``.
     """
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         return None
-    role = value.pop("role", None)
-    if not isinstance(role, str) or not role or "content" not in value:
+    take = value.pop
+    role = take("role", None)
+    if type(role) is not str or not role or "content" not in value:
         return None
-    turn_id, seq, ts = value.pop("id", None), value.pop("seq", None), value.pop("ts", None)
-    meta = value.pop("meta", None)
-    turn = Turn(
-        role,
-        value.pop("content"),
-        id=turn_id if isinstance(turn_id, str) and turn_id else None,
-        seq=seq if type(seq) is int and 0 < seq < 1 << 53 else None,
-        ts=parse_stored_time(ts),
-        meta=meta if isinstance(meta, dict) else None,
-        extra={key: item for key, item in value.items() if not key.startswith("_")},
-    )
+    turn_id, seq, meta = take("id", None), take("seq", None), take("meta", None)
+    # Not by a call with names, which takes as long as all of this.
+    turn = _new(Turn)
+    turn.role = role
+    turn.content = take("content")
+    turn.id = turn_id if type(turn_id) is str and turn_id else None
+    turn.seq = seq if type(seq) is int and 0 < seq < 1 << 53 else None
+    turn._ts = None
+    turn._stored_ts = take("ts", None)
+    turn.meta = meta if type(meta) is dict else None
+    take("_c", None)
+    if value:
+        value = {key: item for key, item in value.items() if not key.startswith("_")}
+    turn.extra = value
     # What does not fit its field is still the writer's: it must come out as it went in.
     if meta is not None and turn.meta is None:
         turn.extra["meta"] = meta
     return turn
+
+
+_new = Turn.__new__
 
 
 class Draft:
@@ -170,15 +198,10 @@ class Draft:
 
     def stored_as(self, seq: int, ts: datetime | None) -> Turn:
         """Return the turn that this draft became, stored at *ts* unless it had a time already."""
-        return Turn(
-            self.role,
-            self.content,
-            id=self.id,
-            seq=seq,
-            ts=self.ts or ts,
-            meta=self.meta,
-            extra=dict(self.extra),
-        )
+        turn = Turn(self.role, self.content, id=self.id, seq=seq, ts=self.ts or ts, meta=self.meta)
+        if self.extra:
+            turn.extra = dict(self.extra)
+        return turn
 
     def says_the_same_as(self, turn: Turn) -> bool:
         """Whether a retry carries what was stored: role, content, meta and extra keys; not time."""
@@ -261,7 +284,7 @@ def draft_from_object(value: Any) -> Draft:
     for name in ("role", "content"):
         if name not in given:
             raise InvalidTurn(f'a turn needs "{name}"')
-    for name in ("seq", "continuation_id", "_b", "_c"):
+    for name in NOT_TAKEN:
         given.pop(name, None)
     return draft(
         given.pop("role"),
@@ -338,7 +361,7 @@ def _checked_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidTurn(
                 f"key {key!r} is reserved", hint="keys that begin with _ belong to convmem"
             )
-        if key in _FIELDS or key in _OUTPUT_FIELDS:
+        if key in FIELDS or key in _OUTPUT_FIELDS:
             raise InvalidTurn(f"key {key!r} is convmem's own and cannot be an extra key")
     copied: dict[str, Any] = json_copy(dict(extra), "turn")
     return copied

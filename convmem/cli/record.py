@@ -18,16 +18,14 @@ from convmem.turns import MAX_TURN_BYTES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from convmem.archive import Archive
     from convmem.cli.spec import Context
-    from convmem.turns import Turn
 
 _STREAM = "-"
 _READ_BYTES = 1 << 20
 # Lines that are there at once are recorded in one go: one write and one sync for all of them.
-_GATHER_BYTES = 4 << 20
+_GATHER_BYTES = 1 << 20
 _LONGEST_LINE_BYTES = MAX_TURN_BYTES + (1 << 20)
 
 
@@ -75,7 +73,8 @@ def run(
             passing.write(text.encode("utf-8", "surrogateescape"))
         turn = chat.record(role, content, id=turn_id, meta=noted, ts=moment)
     if json:
-        _answer(continuation_id, turn)
+        ts = None if turn.ts is None else format_time(turn.ts)
+        _answer(continuation_id, turn.id, turn.seq, ts)
     return 0
 
 
@@ -128,17 +127,10 @@ def _text_of(data: bytes, exact: bool) -> str:
         ) from None
 
 
-def _answer(continuation_id: str, turn: Turn) -> None:
+def _answer(continuation_id: str, turn_id: str | None, seq: int | None, ts: str | None) -> None:
     from convmem.cli.output.machine import write_object
 
-    write_object(
-        {
-            "continuation_id": continuation_id,
-            "id": turn.id,
-            "seq": turn.seq,
-            "ts": None if turn.ts is None else format_time(turn.ts),
-        }
-    )
+    write_object({"continuation_id": continuation_id, "id": turn_id, "seq": seq, "ts": ts})
 
 
 class _Tee:
@@ -208,46 +200,16 @@ class _Stream:
         return 7 if self._recorded else (1 if self._first_failure.kind.startswith("inv") else code)
 
     def _record_lines(self, lines: list[bytes | None], before: int) -> None:
-        numbers = []
-        turns = []
-        for at, line in enumerate(lines):
-            if line is not None and not line.strip():
-                continue
-            number = before + at + 1
-            try:
-                turns.append(self._read(line))
-                numbers.append(number)
-            except ConvmemError as error:
-                self._note(number, error)
-        for number, (continuation_id, _), answer in zip(
-            numbers, turns, self._archive.record_to_many(turns), strict=True
-        ):
-            if not isinstance(answer, Exception):
-                self._recorded += 1
-                if self._as_json:
-                    _answer(continuation_id, answer)
-            elif isinstance(answer, ConvmemError):
-                self._note(number, answer)
-            else:
-                raise answer
+        recorded = self._archive.record_lines(lines, self._only_id)
+        self._recorded += recorded.count
+        for number, error in recorded.failures:
+            if not isinstance(error, ConvmemError):
+                raise error
+            self._note(before + number + 1, error)
         if self._as_json:
+            for line in recorded.answers():
+                _answer(line.continuation_id, line.id, line.seq, line.ts)
             sys.stdout.buffer.flush()
-
-    def _read(self, line: bytes | None) -> tuple[str, dict[str, Any]]:
-        if line is None:
-            raise InvalidTurn(f"the line is too long: at most {MAX_TURN_BYTES:,} bytes")
-        try:
-            value = jsontext.loads(line)
-        except jsontext.NotJson as error:
-            raise InvalidTurn(f"not JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise InvalidTurn("not a JSON object")
-        if self._only_id is not None:
-            return self._only_id, value
-        continuation_id = value.get("continuation_id")
-        if not isinstance(continuation_id, str):
-            raise InvalidTurn('the turn needs "continuation_id", since ID is "-"')
-        return continuation_id, value
 
     def _note(self, number: int, error: ConvmemError) -> None:
         self._failed += 1

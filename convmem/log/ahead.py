@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from convmem.log.durability import OpenLog
     from convmem.log.files import Folder
     from convmem.log.known_ids import Found, KnownIds
+    from convmem.log.sieve import Sieve
     from convmem.turns import Draft, Turn
 
 
@@ -35,8 +36,7 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
     except OSError as error:
         raise _unreadable(error, folder, name) from error
     ahead = Ahead(folder, name, known, gone)
-    hashes = known.hashes
-    wanted = ids if hashes is None else [each for each in ids if hash(each) in hashes]
+    wanted = known.perhaps(ids)
     if not wanted:
         return ahead
     try:
@@ -51,6 +51,9 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
         # Not to the last finished line: a batch that is being written has lines there that
         # are not committed yet, and must be searched again once they are.
         end = heal.find_end(fd, found.st_size).committed
+        if len(ids) >= known_ids.MANY and end > known_ids.LARGEST_LOG_BYTES and not known.is_kept:
+            ahead.sieve = known_ids.sieve_of(fd, end)
+            wanted = ahead.sieve.perhaps(ids)
         ahead.found = known_ids.search_all(fd, wanted, 0, end)
         ahead.wanted.update(wanted)
         ahead.searched = end
@@ -77,6 +80,7 @@ class Ahead:
         "found",
         "identity",
         "searched",
+        "sieve",
         "wanted",
     )
 
@@ -88,6 +92,7 @@ class Ahead:
         self._folder = folder
         self._name = name
         self._known = known
+        self.sieve: Sieve | None = None  # of all ids, where it was worth making one
         self._dropped = gone
         self._is_current: bool | None = None
 
@@ -142,6 +147,21 @@ class Ahead:
             if earlier is not None:
                 return earlier
         return known_ids.search(log.fd, turn_id, start, committed)
+
+    def hand_on(self, log: OpenLog, known: KnownIds, committed: int) -> None:
+        """Let *known* go on with the sieve, if it is still of the log's first bytes."""
+        is_same = log.identity == self.identity and self.searched <= committed
+        if self.sieve is not None and is_same:
+            known.adopt(self.sieve, self.searched)
+
+    def knows_none(self, log: OpenLog, committed: int) -> bool:
+        """Whether all of the log was searched, and none of the ids found."""
+        return log.identity == self.identity and self.searched == committed and not self.found
+
+    def knows_dropped(self) -> bool:
+        """Whether one of the ids may have been dropped: certainly not, or perhaps."""
+        self._is_current = dropped.is_as_known(self._folder, self._name, self._dropped)
+        return not self._is_current or bool(self._dropped.turns)
 
     def _find_dropped(self, turn_id: str) -> dropped.DroppedTurn | None:
         """Return the turn if it was dropped, reading again only after a compaction since."""

@@ -28,10 +28,11 @@ from convmem.quantities import moment_and_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from convmem.log.ahead import Ahead
     from convmem.log.files import Folder
+    from convmem.log.sheet import Sheet, SheetAnswers
     from convmem.turns import Draft, Turn
 
 # What others appended since is read line by line up to this much, else the end is sought anew.
@@ -45,15 +46,15 @@ class FolderGone(StorageError):
 class Written:
     """Turns that are in the log and wait for their sync.
 
-    ``answers`` has, for each draft, its turn or the conflict that kept it out. Call ``settle`` or
-    ``let_go``, once.
+    ``answers`` has, for each draft or row of a sheet, its turn or the conflict that kept it out.
+    Call ``settle`` or ``let_go``, once.
     """
 
     __slots__ = ("answers", "bytes", "count", "failure", "log", "ticket", "waited_seconds")
 
     def __init__(
         self,
-        answers: list[Turn | TurnConflict],
+        answers: list[Turn | TurnConflict] | SheetAnswers,
         log: OpenLog,
         count: int,
         bytes: int,
@@ -67,6 +68,12 @@ class Written:
         self.bytes = bytes
         self.failure = failure
         self.waited_seconds = waited_seconds
+
+    def conflicts(self) -> list[TurnConflict]:
+        """Return the conflicts among the answers."""
+        if not isinstance(self.answers, list):
+            return []  # of a sheet all was new
+        return [answer for answer in self.answers if isinstance(answer, TurnConflict)]
 
 
 class Log:
@@ -106,7 +113,7 @@ class Log:
 
     def write(
         self,
-        drafts: Sequence[Draft],
+        drafts: list[Draft] | Sheet,
         *,
         is_batch: bool,
         timeout_seconds: float,
@@ -120,11 +127,16 @@ class Log:
         Raises:
             LockTimeout, TurnConflict, StorageFull, StorageError, DurabilityUnknown, FolderGone
         """
-        given = [draft.id for draft in drafts if draft.is_given]
+        if isinstance(drafts, list):
+            given = [draft.id for draft in drafts if draft.is_given]
+        else:
+            given = list(drafts.given.values())
         ahead = search_ahead(self.folder, self.name, given, self._known) if given else None
         waited = self._acquire(timeout_seconds)
         try:
-            return self._write_locked(drafts, is_batch, ahead, healed, waited)
+            if isinstance(drafts, list):
+                return self._write_locked(drafts, is_batch, ahead, healed, waited)
+            return self._write_sheet(drafts, ahead, healed, waited)
         except (TurnConflict, DurabilityUnknown):
             raise  # nothing was written, and what is believed of the file still holds
         except BaseException as error:
@@ -224,7 +236,7 @@ class Log:
         log = self._current(healed, create=True)
         start, first = self._committed, self._last_seq + 1
         now, now_text = moment_and_text(time.time_ns() // 1000)
-        if ahead is not None or self._known.hashes is not None:
+        if ahead is not None or self._known.is_kept:
             self._known.extend(log.fd, start)
         answers: list[Turn | TurnConflict]
         if ahead is None:
@@ -242,7 +254,7 @@ class Log:
             if error is not None:
                 failure = _in_part(error, self._path, answers, first + kept)
                 fresh = fresh[:kept]
-            if self._known.hashes is not None:
+            if self._known.is_kept:
                 self._known.add([draft.id for draft in fresh], self._committed)
         else:
             # All were known from before a deletion: no conversation begins with that.
@@ -271,6 +283,41 @@ class Log:
         self._committed = start + len(data)
         self._last_seq += kept
         return kept, failure
+
+    def _write_sheet(
+        self,
+        sheet: Sheet,
+        ahead: Ahead | None,
+        healed: Callable[[str], None],
+        waited_seconds: float,
+    ) -> Written:
+        """Do what ``_write_locked`` does without looking at single turns, if all are new."""
+        log = self._current(healed, create=True)
+        start, first = self._committed, self._last_seq + 1
+        if ahead is not None:
+            ahead.hand_on(log, self._known, start)
+        if ahead is not None or self._known.is_kept:
+            self._known.extend(log.fd, start)
+        if ahead is not None and not self._are_new(log, sheet, ahead):
+            return self._write_locked(list(sheet), False, ahead, healed, waited_seconds)
+        _, now_text = moment_and_text(time.time_ns() // 1000)
+        answers = SheetAnswers(sheet, first, now_text)
+        kept, error = self._put(log, sheet.lines(first, now_text), False)
+        failure = None if error is None else _in_part(error, self._path, answers, first + kept)
+        if self._known.is_kept:
+            self._known.add([sheet.id_of(row) for row in range(kept)], self._committed)
+        log.written += 1
+        log.use()
+        return Written(answers, log, kept, self._committed - start, failure, waited_seconds)
+
+    def _are_new(self, log: OpenLog, sheet: Sheet, ahead: Ahead) -> bool:
+        """Whether certainly no id that the sheet's turns came with was seen before."""
+        ids = sheet.given.values()
+        if len(set(ids)) < len(ids) or ahead.knows_dropped():
+            return False
+        if self._known.is_kept:
+            return not self._known.perhaps(ids)
+        return self._committed == 0 or ahead.knows_none(log, self._committed)
 
     def _remove_if_made_in_vain(self) -> None:
         """A first turn that could not be stored must not leave a conversation without turns."""
@@ -452,7 +499,7 @@ def _lines(drafts: Sequence[Draft], first: int, now_text: str, is_batch: bool) -
 
 
 def _in_part(
-    error: OSError, where: str, answers: list[Turn | TurnConflict], first_lost: int
+    error: OSError, where: str, answers: Iterable[Turn | TurnConflict], first_lost: int
 ) -> StorageError:
     """Return the error of a write that did not get as far as turn *first_lost*, with the others."""
     failure = storage_error(error, f"cannot append to {where}")

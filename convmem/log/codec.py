@@ -11,6 +11,7 @@ without a seal was written by hand: it is read, and never taken for damage.
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 
 from convmem import jsontext
@@ -67,6 +68,18 @@ def turn_line(draft: Draft, seq: int, ts_text: str, batch: tuple[str, int, int] 
     return sealed(body)
 
 
+def turn_lines(heads: list[bytes], tails: list[bytes]) -> list[bytes]:
+    """Return the lines of many turns: each head is what a line says before its role, and each
+    tail the rest with its closing brace. What ``turn_line`` makes of one, in half the time."""
+    crc32 = zlib.crc32
+    sums = [crc32(tail, crc32(head)) for head, tail in zip(heads, tails, strict=True)]
+    # All seals from one row of digits.
+    digits = struct.pack(f">{len(sums)}I", *sums).hex("|", 4).encode()
+    seals = (_SEAL_OPEN + digits.replace(b"|", _SEAL_CLOSE + b"\n|" + _SEAL_OPEN)).split(b"|")
+    seals[-1] += _SEAL_CLOSE + b"\n"
+    return [head + tail[:-1] + seal for head, tail, seal in zip(heads, tails, seals, strict=True)]
+
+
 def seq_floor_line(last_seq: int) -> bytes:
     """Return the line that remembers the highest ``seq`` when its own turn was dropped."""
     return sealed(b"%b%d" % (_SEQ_FLOOR, last_seq))
@@ -99,6 +112,13 @@ def is_intact(line: bytes) -> bool:
     return line.endswith(_SEAL % crc)
 
 
+def are_intact(lines: list[bytes]) -> bool:
+    """Whether ``is_intact`` is true of every line; in half the time."""
+    crc32 = zlib.crc32
+    sums = [crc32(b"}", crc32(line[:-SEAL_BYTES])) for line in lines]
+    return b"".join([line[-SEAL_BYTES:] for line in lines]) == seals(sums)
+
+
 def seals(sums: list[int]) -> bytes:
     """Return the seals, one behind the other, of lines whose CRC-32 are *sums*."""
     return _SEAL * len(sums) % tuple(sums)
@@ -112,6 +132,11 @@ def heads_of(lines: list[bytes]) -> list[re.Match[bytes] | None]:
 def ends_like_a_batch(line: bytes) -> bool:
     """Whether a sealed *line* may have a ``batch_mark``: certainly not, or perhaps."""
     return line[-SEAL_BYTES - 1 : -SEAL_BYTES] == b"]"
+
+
+def any_ends_like_a_batch(lines: list[bytes]) -> bool:
+    """Whether ``ends_like_a_batch`` is true of any line."""
+    return b"]" in [line[-SEAL_BYTES - 1 : -SEAL_BYTES] for line in lines]
 
 
 def seal_holds(line: bytes) -> bool:
@@ -214,9 +239,35 @@ def seq_of(line: bytes) -> int | None:
 def parse(line: bytes) -> Turn | None:
     """Return the turn in *line*, or ``None`` if it holds none. The seal is not looked at."""
     try:
-        return turn_from_object(jsontext.loads(line))
+        turn = turn_from_object(jsontext.loads_roughly(line))
+        if turn is not None and _may_hold_numbers(turn) and not jsontext.is_exact(line):
+            turn = turn_from_object(jsontext.loads(line))
+        return turn
     except jsontext.NotJson:
         return None
+
+
+def parse_all(lines: list[bytes]) -> list[Turn] | None:
+    """Return what ``parse`` does for each of *lines*, in two thirds of the time.
+
+    ``None`` where each must be looked at, since one of them at least is no turn or unusual.
+    """
+    text = b"[%b]" % b",".join(lines)
+    try:
+        values = jsontext.loads_roughly(text)
+    except jsontext.NotJson:
+        return None
+    turns = [turn for turn in map(turn_from_object, values) if turn is not None]
+    if len(turns) != len(lines) or len(turns) != len(values):
+        return None
+    if any(map(_may_hold_numbers, turns)) and not jsontext.is_exact(text):
+        return None
+    return turns
+
+
+def _may_hold_numbers(turn: Turn) -> bool:
+    """Whether there is a place in it for any number but its own."""
+    return type(turn.content) is not str or turn.meta is not None or bool(turn.extra)
 
 
 def parse_object(line: bytes) -> dict[str, Any]:

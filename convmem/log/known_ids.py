@@ -1,28 +1,33 @@
 """Whether a log already holds a given id: exactly, and in bounded memory.
 
 Made ids are new by construction and never looked up. For given ones a small log that is asked
-again keeps a set of hashes; anything else is a search of the bytes. A hash only says "perhaps":
-the bytes decide.
+again keeps a set of hashes, one into which many are recorded a sieve; anything else is a search of
+the bytes. A hash only says "perhaps": the bytes decide.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import weakref
 
 from convmem import jsontext
 from convmem.log import codec, lines, records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Iterator
+    from typing import ClassVar
 
+    from convmem.log.sieve import Sieve
     from convmem.turns import Turn
 
 # A set of this many hashes takes some 1.5 MiB; a log above either bound is searched each time.
 MOST_HASHES = 20_000
 LARGEST_LOG_BYTES = 4 << 20
 _BLOCK = 1 << 20
+# So many ids at once are a stream, of which more is to come.
+MANY = 500
 # A search for one id takes a third of the time that looking at every line does.
 _FEW = 3
 
@@ -40,10 +45,13 @@ class Found:
 class KnownIds:
     """What is known of the ids in ``[0, covered)`` of one log. Used under the log's lock.
 
-    ``hashes`` is ``None`` where no set is kept.
+    ``hashes`` is ``None`` where no set is kept. At most one log of the process keeps a sieve
+    instead: the last one into which many ids were recorded.
     """
 
-    __slots__ = ("covered", "hashes", "lookups")
+    __slots__ = ("__weakref__", "_sieve", "covered", "hashes", "lookups")
+
+    _with_sieve: ClassVar[weakref.ref[KnownIds] | None] = None
 
     def __init__(self) -> None:
         self.forget()
@@ -51,37 +59,81 @@ class KnownIds:
     def forget(self) -> None:
         """Start anew: nothing is known."""
         self.hashes: set[int] | None = None
+        self._sieve: Sieve | None = None
         self.covered = 0
         self.lookups = 0
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything is kept that tells new ids from others."""
+        return self.hashes is not None or self._sieve is not None
+
     def extend(self, fd: int, committed: int) -> None:
         """Learn the ids of ``[covered, committed)``; make the set first where it will pay."""
-        if self.hashes is None:
+        if not self.is_kept:
             if self.lookups < 2 or committed > LARGEST_LOG_BYTES:
                 return
             self.hashes, self.covered = set(), 0
-        for _, _, line in lines.forward(fd, self.covered, committed):
-            if line is not None:
-                turn_id = _id_of(line)
-                if turn_id is not None:
-                    self.hashes.add(hash(turn_id))
-        self.covered = committed
-        self._bound()
+        if self.covered < committed:
+            self._learn(_ids_between(fd, self.covered, committed), committed)
 
     def add(self, turn_ids: list[str], committed: int) -> None:
         """Learn ids that were just written, up to *committed*."""
-        if self.hashes is not None:
-            self.hashes.update(map(hash, turn_ids))
-            self.covered = committed
-            self._bound()
+        if self.is_kept:
+            self._learn(turn_ids, committed)
+
+    def adopt(self, sieve: Sieve, covered: int) -> None:
+        """Go on with a sieve of the ids in ``[0, covered)``, made without the lock."""
+        if not self.is_kept:
+            self._keep(sieve)
+            self.covered = covered
 
     def may_hold(self, turn_id: str) -> bool:
         """Whether *turn_id* could be in the log: certainly not, or perhaps."""
-        return self.hashes is None or hash(turn_id) in self.hashes
+        return bool(self.perhaps([turn_id]))
 
-    def _bound(self) -> None:
-        if self.hashes is not None and len(self.hashes) > MOST_HASHES:
-            self.hashes, self.lookups = None, 0
+    def perhaps(self, turn_ids: Collection[str]) -> Collection[str]:
+        """Return those of *turn_ids* that could be in the log; the others certainly are not."""
+        hashes, sieve = self.hashes, self._sieve
+        if hashes is not None:
+            return [turn_id for turn_id in turn_ids if hash(turn_id) in hashes]
+        return turn_ids if sieve is None else sieve.perhaps(turn_ids)
+
+    def _learn(self, turn_ids: Iterable[str], committed: int) -> None:
+        sieve = self._sieve  # another log may take it away meanwhile
+        if sieve is not None:
+            sieve.add(map(hash, turn_ids))
+        elif self.hashes is not None:
+            before = len(self.hashes)
+            self.hashes.update(map(hash, turn_ids))
+            if len(self.hashes) > MOST_HASHES:
+                self._give_up_the_set(is_stream=len(self.hashes) - before >= MANY)
+        self.covered = committed
+
+    def _give_up_the_set(self, *, is_stream: bool) -> None:
+        hashes, self.hashes, self.lookups = self.hashes, None, 0
+        if is_stream and hashes is not None:
+            from convmem.log.sieve import Sieve
+
+            sieve = Sieve()
+            sieve.add(hashes)
+            self._keep(sieve)
+
+    def _keep(self, sieve: Sieve) -> None:
+        before = None if KnownIds._with_sieve is None else KnownIds._with_sieve()
+        if before is not None:
+            before._sieve = None
+        KnownIds._with_sieve = weakref.ref(self)
+        self._sieve = sieve
+
+
+def sieve_of(fd: int, end: int) -> Sieve:
+    """Return a sieve of the ids in ``[0, end)``. Reads it all."""
+    from convmem.log.sieve import Sieve
+
+    sieve = Sieve()
+    sieve.add(map(hash, _ids_between(fd, 0, end)))
+    return sieve
 
 
 def search(
@@ -188,6 +240,13 @@ def _is_whole(fd: int, offset: int, line: bytes, end: int) -> bool:
 
 def _unnoticed(damage: records.Damage) -> None:
     """Readers tell of it."""
+
+
+def _ids_between(fd: int, start: int, end: int) -> Iterator[str]:
+    for _, _, line in lines.forward(fd, start, end):
+        turn_id = None if line is None else _id_of(line)
+        if turn_id is not None:
+            yield turn_id
 
 
 def _id_of(line: bytes) -> str | None:

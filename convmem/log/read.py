@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import accumulate
 
 from convmem.errors import CorruptLog, storage_error
 from convmem.log import codec, lines, records
+from convmem.log.files import read_exactly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from convmem.log.cold_file import ColdFacts
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 # How long a reader watches an unfinished last line before it calls it torn.
 _WRITING_SECONDS = 0.02
 _MOST_LOOKS = 3
+# What is read of a log's end on opening it: twenty turns of a few lines each.
+_LAST_BLOCK = 8 << 10
 
 
 class StoredTurn:
@@ -111,7 +115,7 @@ class Reader:
     that lies compressed is unpacked as far as it is read.
     """
 
-    __slots__ = ("_cold", "_fd", "_path", "end", "size")
+    __slots__ = ("_cold", "_fd", "_last_block", "_path", "end", "size")
 
     def __init__(self, folder: Folder, name: str) -> None:
         self._path = os.path.join(folder.path, f"{name}.jsonl")
@@ -120,11 +124,13 @@ class Reader:
             self._fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
         except FileNotFoundError:
             self._fd, self._cold = _open_cold(folder, name)
-        self.size = os.fstat(self._fd).st_size
-        if self._cold is None:
-            self.end = lines.finished_end(self._fd, self.size)
-        else:
-            self.end = self.size  # only whole lines were compressed
+        self.size = self.end = os.lseek(self._fd, 0, os.SEEK_END)
+        self._last_block = b""
+        if self._cold is None:  # else only whole lines were compressed
+            take = min(_LAST_BLOCK, self.size)
+            self._last_block = read_exactly(self._fd, take, self.size - take)
+            if self._last_block[-1:] != b"\n":
+                self.end = lines.finished_end(self._fd, self.size)
 
     def __enter__(self) -> Reader:
         return self
@@ -168,6 +174,33 @@ class Reader:
             os.close(fd)
         if self._cold is not None:
             self._cold.close()
+
+    def newest_at_once(self, count: int) -> list[StoredTurn] | None:
+        """Return the last *count* turns, oldest first, from the block that was read on opening.
+
+        ``None`` where they are not all in it, or any line there is unusual: ``newest_first`` can
+        tell then, at twice the cost.
+        """
+        data = self._last_block
+        if self.end != self.size or not data:
+            return None
+        found = data.rsplit(b"\n", count + 1)
+        found.pop()
+        if len(found) > count:
+            del found[0]
+        elif len(data) < self.end:
+            return None
+        if not codec.are_intact(found) or not _are_whole(found):
+            return None
+        turns = codec.parse_all(found)
+        if turns is None:
+            return None
+        offsets = accumulate([len(line) + 1 for line in found], initial=0)
+        start = self.end - sum(map(len, found)) - len(found)
+        return [
+            StoredTurn(line, start + offset, turn)
+            for line, offset, turn in zip(found, offsets, turns, strict=False)
+        ]
 
     def newest_first(self, damaged: OnDamage) -> Iterator[StoredTurn]:
         """Yield the turns from the last to the first; the cost follows what is taken."""
@@ -271,13 +304,30 @@ def turns_of(found: Iterator[Record], damaged: OnDamage) -> Iterator[StoredTurn]
                 yield StoredTurn(line, record.offset, turn)
 
 
+def _are_whole(found: list[bytes]) -> bool:
+    """Whether no batch among the last lines of a log lacks its end."""
+    if not codec.any_ends_like_a_batch(found):
+        return True
+    marks = [codec.batch_mark(line) for line in found]
+    names = [None if mark is None else mark[0] for mark in marks] + [None]
+    return all(
+        mark is None or mark[1] == mark[2] - 1 or names[at + 1] == mark[0]
+        for at, mark in enumerate(marks)
+    )
+
+
 def newest(
-    reader: Reader, count: int | None, wants: Callable[[StoredTurn], bool], damaged: OnDamage
+    reader: Reader, count: int | None, filter: Filter, damaged: OnDamage
 ) -> list[StoredTurn]:
-    """Return the last *count* turns that are wanted, oldest first; all with ``None``."""
+    """Return the last *count* turns that pass, oldest first; all with ``None``."""
     taken: list[StoredTurn] = []
     if count == 0:
         return taken
+    if count is not None and filter.wants_all:
+        at_once = reader.newest_at_once(count)
+        if at_once is not None:
+            return at_once
+    wants = filter.wants
     for stored in reader.newest_first(damaged):
         if wants(stored):
             taken.append(stored)

@@ -14,7 +14,6 @@ from convmem.errors import (
     ConvmemError,
     DurabilityUnknown,
     StorageError,
-    TurnConflict,
     storage_error,
 )
 from convmem.log import read
@@ -27,7 +26,7 @@ from convmem.stores.values import Description
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from typing import Any
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from convmem.log.durability import Durability
     from convmem.log.read import Filter, StoredTurn
     from convmem.log.records import Damage, OnDamage
+    from convmem.log.sheet import Sheet
     from convmem.log.state import State
     from convmem.progress import Observer
     from convmem.stores.overview import Overview
@@ -101,7 +101,7 @@ class DirectoryStore:
         self,
         namespace: str,
         continuation_id: str,
-        drafts: Sequence[Draft],
+        drafts: list[Draft],
         *,
         is_batch: bool,
         durability: Durability,
@@ -165,12 +165,11 @@ class DirectoryStore:
             written.waited_seconds,
         )
         if len(written.answers) > written.count:  # retries, or conflicts that stand for themselves
-            for answer in written.answers:
-                if isinstance(answer, TurnConflict):
-                    self._observer.failed(continuation_id, "record", answer)
+            for conflict in written.conflicts():
+                self._observer.failed(continuation_id, "record", conflict)
 
     def _write(
-        self, namespace: str, continuation_id: str, drafts: Sequence[Draft], is_batch: bool
+        self, namespace: str, continuation_id: str, drafts: list[Draft] | Sheet, is_batch: bool
     ) -> Written:
         for attempt in (1, 2, 3):
             try:
@@ -191,7 +190,7 @@ class DirectoryStore:
                 self._places.close_idle(0)
         raise AssertionError("the loop returns or raises")
 
-    def _settle(self, written: Written, drafts: Sequence[Draft], durability: Durability) -> Answers:
+    def _settle(self, written: Written, drafts: Iterable[Draft], durability: Durability) -> Answers:
         """Do what *durability* asks for what was written, and answer."""
         log = written.log
         try:
@@ -295,7 +294,7 @@ class DirectoryStore:
         """See ``Store.newest``."""
         began = perf_counter()
         with self._places.reader(namespace, continuation_id) as reader:
-            found = read.newest(reader, count, filter.wants, damaged)
+            found = read.newest(reader, count, filter, damaged)
         self._observer.read(continuation_id, len(found), perf_counter() - began)
         return found
 
@@ -366,7 +365,7 @@ class DirectoryStore:
         """See ``Store.newest_and_cursor``."""
         began = perf_counter()
         with self._places.reader(namespace, continuation_id) as reader:
-            found = read.newest(reader, count, filter.wants, damaged), end_cursor(reader)
+            found = read.newest(reader, count, filter, damaged), end_cursor(reader)
         self._observer.read(continuation_id, len(found[0]), perf_counter() - began)
         return found
 

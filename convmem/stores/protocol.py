@@ -30,7 +30,7 @@ class Store(Protocol):
         self,
         namespace: str,
         continuation_id: str,
-        drafts: Sequence[Draft],
+        drafts: list[Draft],
         *,
         is_batch: bool,
         durability: Durability,

@@ -8,19 +8,20 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from convmem.errors import TurnConflict
+    from convmem.log.sheet import Sheet, SheetAnswers
     from convmem.stores.facts_index import Facts
     from convmem.turns import Draft, Turn
 
     # For each draft: its turn, or the conflict that kept it out.
-    Answers: TypeAlias = list[Turn | TurnConflict]
+    Answers: TypeAlias = list[Turn | TurnConflict] | SheetAnswers
 
 
 class Group:
-    """Drafts for one conversation among several."""
+    """Drafts, or a sheet of them, for one conversation among several."""
 
     __slots__ = ("continuation_id", "drafts", "namespace")
 
-    def __init__(self, namespace: str, continuation_id: str, drafts: list[Draft]) -> None:
+    def __init__(self, namespace: str, continuation_id: str, drafts: list[Draft] | Sheet) -> None:
         self.namespace = namespace
         self.continuation_id = continuation_id
         self.drafts = drafts

@@ -1,0 +1,113 @@
+"""The last turns at once: what reading backwards line by line would give, or nothing at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from convmem.log import codec, read
+from convmem.log.files import Folder
+from convmem.log.records import Damage
+from convmem.turns import draft
+
+NOW = "2026-11-21T09:00:00.000000Z"
+
+few = settings(
+    max_examples=int(os.environ.get("CONVMEM_EXAMPLES", "200")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+_CONTENTS = st.one_of(
+    st.text(max_size=6),
+    st.sampled_from([["a"], {"_c": "x"}, 10**30, 1.5, "x" * 3000, "y" * 9000, None]),
+)
+_TURN = st.builds(
+    lambda content, meta: draft("user", content, meta=meta), _CONTENTS, st.none() | st.just({})
+)
+_LINE = _TURN.map(lambda made: [codec.turn_line(made, 3, NOW, None)])
+_BATCH = st.tuples(st.lists(_TURN, min_size=1, max_size=4), st.sets(st.integers(0, 3))).map(
+    lambda batch: [
+        codec.turn_line(made, 4, NOW, ("0123abcd", at, len(batch[0])))
+        for at, made in enumerate(batch[0])
+        if at not in batch[1]
+    ]
+)
+_ODD = st.sampled_from(
+    [
+        b'{"role":"user","content":"by hand"}\n',
+        b'{"role":"user","content":123456789012345678901}\n',
+        codec.seq_floor_line(9),
+        codec.sealed(b'{"no":"turn"'),
+        codec.sealed(b'{"role":"user","content":{"n":123456789012345678901}'),
+        codec.sealed(b'{"role":"user","content":"a"},{"role":"user","content":"b"'),
+        codec.sealed(b'{"role":"user","content":"a","ts":1,"id":7,"seq":0,"meta":3,"_x":1,"x":2'),
+        codec.sealed(b""),
+        b"damage\n",
+        b"\n",
+        b"\0" * 40 + b"\n",
+    ]
+).map(lambda line: [line])
+_END = st.sampled_from([b"", b"", b"", b"torn", b'{"role":"user","content":"by hand"}'])
+
+
+@few
+@given(
+    st.lists(_LINE | _LINE | _LINE | _BATCH | _ODD, max_size=8),
+    _END,
+    st.integers(1, 6),
+    st.booleans(),
+)
+def test_the_last_turns_at_once_are_those_found_line_by_line(
+    tmp_path_factory, parts, end, count, flips
+):
+    """P10 and P1 hold on the short way too: no damage believed, no half batch shown."""
+    place: Path = tmp_path_factory.mktemp("log")
+    data = b"".join(line for part in parts for line in part)
+    if flips and len(data) > 30:
+        data = data[:-30] + bytes([data[-30] ^ 1]) + data[-29:]
+    (place / "trip.jsonl").write_bytes(data + end)
+    (place / "trip.jsonl").chmod(0o600)
+    place.chmod(0o700)
+    with read.Reader(Folder.open(str(place)), "trip") as reader:
+        at_once = reader.newest_at_once(count)
+        if at_once is None:
+            return
+        told: list[Damage] = []
+        slowly = _line_by_line(reader, count, told)
+        # To be sure of a batch, it may have looked at what stands before.
+        assert all(damage.offset < at_once[0].offset for damage in told)
+        assert [(each.offset, each.line) for each in at_once] == [
+            (each.offset, each.line) for each in slowly
+        ]
+        for one, other in zip(at_once, slowly, strict=True):
+            assert one.turn == other.turn
+            assert repr(one.turn.content) == repr(other.turn.content)
+
+
+def _line_by_line(reader, count, told):
+    found = []
+    for stored in reader.newest_first(told.append):
+        found.append(stored)
+        if len(found) == count:
+            break
+    return found[::-1]
+
+
+def test_usual_turns_are_had_at_once(tmp_path):
+    """What is never taken is never wrong: this way must be the one that most readings go."""
+    lines = [codec.turn_line(draft("user", f"turn {at}"), at + 1, NOW, None) for at in range(50)]
+    pair = [draft("user", "a"), draft("assistant", "b")]
+    lines += [
+        codec.turn_line(made, 51 + at, NOW, ("0123abcd", at, 2)) for at, made in enumerate(pair)
+    ]
+    (tmp_path / "trip.jsonl").write_bytes(b"".join(lines))
+    tmp_path.chmod(0o700)
+    with read.Reader(Folder.open(str(tmp_path)), "trip") as reader:
+        for count in (1, 2, 20):
+            found = reader.newest_at_once(count)
+            assert found is not None
+            assert [each.turn.seq for each in found] == list(range(53 - count, 53))
