@@ -12,6 +12,7 @@ from _thread import allocate_lock
 
 from convmem.errors import DurabilityUnknown
 from convmem.log.files import close_aside, forget_cached, sync_data
+from convmem.log.locks import fcntl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class OpenLog:
         covered = self.written
         turns = self.dirty_turns
         try:
-            sync_data(self.fd)
+            sync_in_turns(self.fd)
             if not self.folder_synced:
                 self.folder.sync()
                 self.folder_synced = True
@@ -227,6 +228,26 @@ class OpenLog:
                 self.dirty_since = time.monotonic()
             self.dirty_turns += turns
             return first
+
+
+def sync_in_turns(fd: int) -> None:
+    """Sync a log that other processes sync too: one after the other, where that is needed.
+
+    On btrfs (seen on Linux 6.18, without convmem too) a sync may return before anything is written
+    while another process syncs the same file. A file system of that kind has no device of its own;
+    on others no one waits, and the journal does the work of many at once.
+
+    Raises:
+        OSError: The sync failed.
+    """
+    if fcntl is None or os.major(os.fstat(fd).st_dev):
+        sync_data(fd)
+        return
+    fcntl.flock(fd, fcntl.LOCK_EX)  # of the log itself, which nobody else locks
+    try:
+        sync_data(fd)
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 class _Waiter:

@@ -13,7 +13,7 @@ import threading
 import time
 
 from convmem.errors import DurabilityUnknown
-from convmem.log.files import sync_data
+from convmem.log.durability import sync_in_turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Flusher:
         """Sync what waits without taking a lock: the thread that was interrupted may hold it."""
         for log in list(self._due):
             try:
-                sync_data(log.fd)
+                sync_in_turns(log.fd)
             except OSError as error:
                 log.failed = str(error)
 

@@ -6,7 +6,6 @@ it. Takes its task as JSON in its argument; prints a JSON object a line for each
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -23,8 +22,6 @@ from blocks_mount import SECTOR, Loop, alone, kernel, make_image
 from ledger import OTHER, Findings
 from power_judge import Judge, without_syncs
 from power_work import PLANS, Company, Plan, Story, sync_all
-
-from convmem.log import durability
 
 _SUBSETS_PER_WINDOW = 2
 # From so many images on, each one of each recording is tried; of fewer, some of every plan.
@@ -240,29 +237,10 @@ def _keep(path: str, device: BlockDevice, events: list[list[Any]]) -> None:
         json.dump(events, file)
 
 
-def _let_syncs_take_turns() -> None:
-    """Let no two processes sync one log at the same time.
-
-    btrfs (Linux 6.18) may answer a sync before anything is written while another process syncs the
-    same file, also one that convmem has nothing to do with: what is promised here needs more.
-    """
-
-    def sync(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        try:
-            os.fdatasync(fd)
-        finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)
-
-    durability.sync_data = sync
-
-
 def main() -> None:
     """Do the task."""
     kernel.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     task = json.loads(sys.argv[1])
-    if task["kind"] == "btrfs":
-        _let_syncs_take_turns()
     if task["mutant"]:
         getattr(mutants, task["mutant"])()
     bench = Bench(task["folder"], task["kind"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -347,6 +348,33 @@ def test_a_sync_that_fails_in_the_background_is_raised_by_the_next_turn_and_by_c
         archive.close()
 
 
+@pytest.mark.parametrize("major, are_in_turns", [(0, True), (8, False)])
+def test_where_a_file_system_mixes_up_syncs_of_one_file_processes_take_turns(
+    root, monkeypatch, major, are_in_turns
+):
+    """P2: btrfs answered a sync before anything was written, while another process synced."""
+    held = []
+
+    def sync(fd):
+        # Another process would open the file anew, as this does.
+        other = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.append(False)
+        except BlockingIOError:
+            held.append(True)
+        finally:
+            os.close(other)
+
+    monkeypatch.setattr(durability, "sync_data", sync)
+    monkeypatch.setattr(os, "major", lambda device: major)
+    with Archive.open(root) as archive:
+        archive.conversation("c").record("user", "x")
+        assert held == [are_in_turns]
+        archive.conversation("c").record("user", "y")  # and nothing stays locked
+    assert held == [are_in_turns, are_in_turns]
+
+
 @pytest.mark.parametrize("bad", [lambda: Durability("often"), lambda: Durability.interval(turns=0)])
 def test_a_policy_that_means_nothing_is_refused(bad):
     """A typo must not become the weakest policy."""
@@ -363,7 +391,7 @@ CHILD = """
         os.write(1, b"synced\\n")
         os.fsync(fd)
 
-    durability.sync_data = flusher.sync_data = told
+    durability.sync_data = told
     archive = Archive.open(sys.argv[1], durability=Durability.interval(turns=1000, seconds=60))
     archive.conversation("c").record("user", "x")
     os.write(1, b"recorded\\n")
