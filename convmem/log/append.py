@@ -300,6 +300,8 @@ class Log:
             self._known.extend(log.fd, start)
         if ahead is not None and not self._are_new(log, sheet, ahead):
             return self._write_locked(list(sheet), False, ahead, healed, waited_seconds)
+        from convmem.log.sheet import SheetAnswers  # there is none without its room
+
         _, now_text = moment_and_text(time.time_ns() // 1000)
         answers = SheetAnswers(sheet, first, now_text)
         kept, error = self._put(log, sheet.lines(first, now_text), False)

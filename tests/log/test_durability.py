@@ -385,7 +385,7 @@ def test_a_policy_that_means_nothing_is_refused(bad):
 CHILD = """
     import os, sys, time
     from convmem import Archive, Durability
-    from convmem.log import durability, flusher
+    from convmem.log import durability
 
     def told(fd):
         os.write(1, b"synced\\n")
