@@ -129,14 +129,24 @@ def storage_error(error: OSError, doing: str) -> StorageError:
     words = error.strerror or str(error)
     message = f"{doing}: {words[:1].lower()}{words[1:]}"
     if error.errno in _FULL:
-        return StorageFull(
-            message, hint="nothing was changed; make room and try again", errno=error.errno
-        )
+        hint = "what was stored is as it was; make room and try again"
+        return StorageFull(message, hint=hint, errno=error.errno)
+    hint = _WHAT_NEXT.get(error.errno or 0, "see what the system has logged (dmesg); try again")
     if error.errno in _DENIED:
-        hint = (
-            "a link stands where a file of convmem's own should be; nothing was followed"
-            if error.errno == errno.ELOOP
-            else None
-        )
         return StorageDenied(message, hint=hint, errno=error.errno)
-    return StorageError(message, errno=error.errno)
+    return StorageError(message, hint=hint, errno=error.errno)
+
+
+_NOT_OURS = "an archive is private to one user: see whose it is, and who may what, with: ls -la"
+_TOO_MANY = "close what is not needed, or allow more (ulimit -n), and try again"
+_WHAT_NEXT = {
+    errno.EACCES: _NOT_OURS,
+    errno.EPERM: _NOT_OURS,
+    errno.EROFS: "see how it is mounted, and whether its device has failed: findmnt, dmesg",
+    errno.ELOOP: "a link stands where a file of convmem's own should be; nothing was followed",
+    errno.EIO: "the device may be failing: see dmesg; once it is well again: convmem verify --all",
+    errno.EMFILE: _TOO_MANY,
+    errno.ENFILE: _TOO_MANY,
+    errno.ENOMEM: "memory is short; try again when there is more",
+    errno.ENOLCK: "the system has no lock to give; try again, and see whether the disk is local",
+}

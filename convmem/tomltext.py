@@ -41,6 +41,8 @@ def loads(data: bytes) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise NotToml("nested too deeply", last_line) from None
+    except ValueError:
+        raise NotToml("a number is out of range", last_line) from None
 
 
 def text_of(data: bytes) -> str:

@@ -55,7 +55,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     _ready_streams()
     try:
         status = _answer(words)
-        sys.stdout.flush()
+        _flush_output()
         return status
     except KeyboardInterrupt:
         _flush_quietly()
@@ -112,16 +112,16 @@ def _report(error: Exception, words: list[str]) -> int:
 
     as_json = "--json" in words
     if isinstance(error, OSError):
-        error = _from_system(error)
+        error = _from_system(error, words)
     if isinstance(error, ConvmemError):
         _say(error.kind, str(error), error.hint, as_json)
         return EXIT_CODES.get(error.kind, 1)
     return _report_bug(error, as_json)
 
 
-def _from_system(error: OSError) -> Exception:
+def _from_system(error: OSError, words: list[str]) -> Exception:
     """An error that no floor below has put into its own words."""
-    from convmem.errors import StorageError, storage_error
+    from convmem.errors import StorageError, StorageFull, storage_error
 
     if error.filename == "standard output" or (error.filename is None and _output_fails()):
         # Not the archive's trouble: a kind of its own file would tell the caller to retry.
@@ -130,9 +130,11 @@ def _from_system(error: OSError) -> Exception:
             hint="what was recorded is recorded; only the answer was lost",
             errno=error.errno,
         )
-    where = "the operating system refused" if error.filename is None else _name(error.filename)
+    where = "convmem " + " ".join(words[:2]) if error.filename is None else _name(error.filename)
     found = storage_error(error, where)
-    found.hint = None  # its promise that nothing was changed is the engine's to make, not ours
+    if isinstance(found, StorageFull):
+        # That all is as it was is the engine's to promise, not ours.
+        found.hint = "make room and try again"
     return found
 
 
@@ -186,7 +188,9 @@ def print_error(line: str) -> None:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        pass  # nobody listens on stderr; the exit code still tells
+        # Nobody listens on stderr; the exit code still tells, and must not become the one with
+        # which the interpreter ends where its own flush fails.
+        _drop(sys.stderr)
 
 
 # --- streams -----------------------------------------------------------------------------------
@@ -221,6 +225,16 @@ def _fill_closed_streams() -> None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
+def _flush_output() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
 def _output_fails() -> bool:
     """Tell whether what was printed cannot be written, as on a full disk."""
     try:
@@ -237,10 +251,14 @@ def _flush_quietly() -> None:
 
 
 def _drop_output() -> None:
+    _drop(sys.stdout)
+
+
+def _drop(stream: TextIO) -> None:
     """Let the interpreter's own flush at exit go nowhere, instead of failing once more."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
         os.close(null)
     except (OSError, ValueError):
         pass  # not a real file, as under a test

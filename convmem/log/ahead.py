@@ -10,6 +10,7 @@ from convmem.log import dropped, heal, known_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from convmem.errors import StorageError
     from convmem.log.durability import OpenLog
     from convmem.log.files import Folder
     from convmem.log.known_ids import Found, KnownIds
@@ -20,7 +21,10 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
     waiting. What was recorded meanwhile is looked at under it.
     """
     known.lookups += 1
-    ahead = Ahead(dropped.find_all(folder, name, ids, time.time()))
+    try:
+        ahead = Ahead(dropped.find_all(folder, name, ids, time.time()))
+    except OSError as error:
+        raise _unreadable(error, folder, name) from error
     hashes = known.hashes
     wanted = ids if hashes is None else [each for each in ids if hash(each) in hashes]
     if not wanted:
@@ -30,9 +34,7 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
     except FileNotFoundError:
         return ahead
     except OSError as error:
-        raise storage_error(
-            error, f"cannot read {os.path.join(folder.path, name)}.jsonl"
-        ) from error
+        raise _unreadable(error, folder, name) from error
     try:
         found = os.fstat(fd)
         ahead.identity = (found.st_dev, found.st_ino)
@@ -42,9 +44,15 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
         ahead.found = known_ids.search_all(fd, wanted, 0, end)
         ahead.wanted.update(wanted)
         ahead.searched = end
+    except OSError as error:
+        raise _unreadable(error, folder, name) from error
     finally:
         os.close(fd)
     return ahead
+
+
+def _unreadable(error: OSError, folder: Folder, name: str) -> StorageError:
+    return storage_error(error, f"cannot read {os.path.join(folder.path, name)}.jsonl")
 
 
 class Ahead:

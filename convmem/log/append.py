@@ -6,6 +6,7 @@ reading: every append first looks whether the file is still the same and as long
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import UTC, datetime
 
@@ -20,7 +21,7 @@ from convmem.errors import (
 from convmem.log import codec, deleted, dropped, heal, records, trash
 from convmem.log.ahead import search_ahead
 from convmem.log.durability import OpenLog
-from convmem.log.files import write_all
+from convmem.log.files import forget_cached, write_all
 from convmem.log.known_ids import KnownIds
 from convmem.log.locks import SidecarLock
 from convmem.quantities import format_time
@@ -127,6 +128,8 @@ class Log:
             raise  # nothing was written, and what is believed of the file still holds
         except BaseException as error:
             self._remove_if_made_in_vain()
+            if self._open is not None and getattr(error, "errno", None) == errno.EIO:
+                forget_cached(self._open.fd)  # a sync in healing may have failed
             self._forget()
             if isinstance(error, OSError):
                 raise storage_error(error, f"cannot append to {self._where()}") from error
@@ -172,8 +175,8 @@ class Log:
             if self.folder.stat(self._file).st_size == 0:
                 self.folder.remove(self._file)
                 self._forget()
-        except FileNotFoundError:
-            return
+        except OSError:
+            return  # it is gone, or it is empty and does no harm
         finally:
             self._lock.release()
 

@@ -32,7 +32,7 @@ _SEAL = _SEAL_OPEN + b"%08x" + _SEAL_CLOSE
 # then escapes with plain bytes behind each: three times faster than one byte at a time.
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _HEAD = re.compile(
-    rb'\{"id":(%b),"seq":(\d+),"ts":"([^"\\]*)","role":(%b),"content":' % (_STRING, _STRING)
+    rb'\{"id":(%b),"seq":(\d{1,19}),"ts":"([^"\\]*)","role":(%b),"content":' % (_STRING, _STRING)
 )
 _CLAIM = re.compile(rb'\{"id":"(?:[^"\\]|\\.)*","seq":(\d{1,18}),')
 _BATCH = re.compile(rb',"_b":\["([0-9a-f]{8})",(\d+),(\d+)\]$')
@@ -195,7 +195,7 @@ def line_crc(line: bytes) -> str:
         return f"{zlib.crc32(line):08x}"
     if batch_mark(line) is not None:
         line = without_batch(line)[:-1]
-    return str(line[-10:-2], "ascii")
+    return str(line[-10:-2], "ascii", "replace")  # it may have been damaged since
 
 
 def seq_of(line: bytes) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from convmem.log import codec, lines, records
+from convmem.log.files import write_all_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def stand_alone(target: int, holes: Mapping[int, str]) -> dict[int, str]:
             moved[at] = holes[offset]
         name = _batch_of(line) if offset in halves else None
         if line is not None and name is not None and name in names:
-            at += os.pwrite(target, codec.without_batch(line), at)
+            at += write_all_at(target, codec.without_batch(line), at)
         elif at == offset:
             at = line_end + 1
         else:  # never ahead of the reading: what is written was read
@@ -89,7 +90,7 @@ def _move(target: int, start: int, end: int, at: int) -> int:
         data = os.pread(target, min(_BLOCK, end - start), start)
         if not data:
             break
-        os.pwrite(target, data, at)
+        write_all_at(target, data, at)
         start += len(data)
         at += len(data)
     return at

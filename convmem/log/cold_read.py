@@ -12,7 +12,7 @@ import os
 from convmem.errors import CorruptLog, StorageFull, storage_error
 from convmem.log import codec, lines
 from convmem.log.cold_file import ENDING, SMALL_STEP, ColdFile, zstd_library
-from convmem.log.files import write_all
+from convmem.log.files import write_all, write_all_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Unpacked:
         at = part.start
         for _, _, line in lines.forward(self.fd, part.start, min(end, part.end)):
             if line is not None and codec.is_intact(line):
-                at += os.pwrite(self.fd, line + b"\n", at)  # never ahead of the reading
+                at += write_all_at(self.fd, line + b"\n", at)  # never ahead of the reading
         self.holes[at] = f"the part at byte {part.at} of the compressed file is damaged"
         if at == part.end:
             return  # its checksum is all that is damaged

@@ -132,6 +132,9 @@ class _Run:
         if summarize is not None:
             marker = self._summarized(summarize)
         try:
+            # Also what was recorded without a sync: were it in the trash and not in the log after
+            # a power cut, its numbers would be given out again, and it could never come back.
+            self.rewrite.sync_log()
             # All of this stands before the log loses a byte.
             self._fill(marker, discard=discard, remember_seconds=remember_seconds)
             self._quarantine_damage()

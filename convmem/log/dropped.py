@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".dropped"
 _CHUNK = 1 << 20
+_BEHIND_ID = b'","seq":'
 
 
 class DroppedTurn:
@@ -96,7 +97,7 @@ def find_all(folder: Folder, name: str, turn_ids: Collection[str], now: float) -
         starts = {_start_of(turn_id): turn_id for turn_id in turn_ids}
         for block in whole_lines(fd):
             for line in block.split(b"\n"):
-                turn_id = starts.get(line[: line.find(b'","seq":') + 2])
+                turn_id = starts.get(line[: line.find(_BEHIND_ID) + len(_BEHIND_ID)])
                 if turn_id is not None and turn_id not in found:
                     known = _turn_in(line, turn_id, now)
                     if known is not None:
@@ -229,13 +230,13 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _start_of(turn_id: str) -> bytes:
-    return b'{"id":' + jsontext.dumps(turn_id) + b","
+    return b'{"id":' + jsontext.dumps(turn_id)[:-1] + _BEHIND_ID
 
 
 def _turn_in(line: bytes, turn_id: str, now: float) -> DroppedTurn | None:
     known = _parsed(line)
-    if known is None or known["until"] <= now:
-        return None
+    if known is None or known["until"] <= now or known["id"] != turn_id:
+        return None  # the last: of two lines that damage has made one
     return DroppedTurn(turn_id, known)
 
 

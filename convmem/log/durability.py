@@ -11,7 +11,7 @@ import time
 from _thread import allocate_lock
 
 from convmem.errors import DurabilityUnknown
-from convmem.log.files import close_aside, sync_data
+from convmem.log.files import close_aside, forget_cached, sync_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,9 +166,12 @@ class OpenLog:
     def _check(self) -> None:
         if self.failed is not None:
             raise DurabilityUnknown(
-                f"{self.name}: an earlier sync failed: {self.failed}",
+                f"{self._where()}: an earlier sync failed: {self.failed}",
                 hint="open the archive again and retry the unanswered ids",
             )
+
+    def _where(self) -> str:
+        return os.path.join(self.folder.path, self.name)
 
     def _sync_for_all(self) -> None:
         covered = self.written
@@ -180,9 +183,11 @@ class OpenLog:
                 self.folder_synced = True
         except OSError as error:
             self.failed = error.strerror or str(error)
+            forget_cached(self.fd)
             raise DurabilityUnknown(
-                f"{self.name}: sync failed: {self.failed}",
-                hint="the turns are not answered; open the archive again and retry their ids",
+                f"{self._where()}: sync failed: {self.failed}",
+                hint="nothing of this call is acknowledged: see dmesg; then open the archive"
+                " again (or call again) and retry the same ids",
                 errno=error.errno,
             ) from error
         self.synced = covered

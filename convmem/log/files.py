@@ -134,13 +134,18 @@ class Folder:
             StorageDenied: It is a link, a pipe, a device or a folder.
         """
         if flags & os.O_CREAT:
-            fd = os.open(name, flags | os.O_EXCL | _COMMON, FILE_MODE, dir_fd=self.fd)
+            try:
+                fd = os.open(name, flags | os.O_EXCL | _COMMON, FILE_MODE, dir_fd=self.fd)
+            except OSError as error:
+                self._place(error, name)
+                raise
             try:
                 # The umask may have taken bits that the owner needs.
                 if stat.S_IMODE(os.fstat(fd).st_mode) != FILE_MODE:
                     os.fchmod(fd, FILE_MODE)
             except BaseException:
                 os.close(fd)
+                self.remove(name)
                 raise
             return fd
         try:
@@ -148,6 +153,7 @@ class Folder:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                 raise self._not_a_file(name, error.errno) from error
+            self._place(error, name)
             raise
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -161,15 +167,15 @@ class Folder:
         can be made anew at any time need not be *lasting*.
         """
         try:
-            opened = self.existing_subfolder(name)  # nearly always, and without a lock on ours
-        except FileNotFoundError:
-            try:
-                os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
-                # The umask may have taken bits that we need to go in.
-                os.chmod(name, FOLDER_MODE, dir_fd=self.fd)
-            except FileExistsError:
-                pass
-            opened = self.existing_subfolder(name)
+            os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
+            # The umask may have taken bits that we need to go in.
+            os.chmod(name, FOLDER_MODE, dir_fd=self.fd)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            self._place(error, name)
+            raise
+        opened = self.existing_subfolder(name)
         if is_lasting and opened._identity not in self._lasting:
             self.sync()
             self._lasting.add(opened._identity)
@@ -192,6 +198,7 @@ class Folder:
                     hint="a link or a file stands where a folder of convmem's own should be",
                     errno=error.errno,
                 ) from error
+            self._place(error, name)
             raise
         return Folder(path, fd)
 
@@ -224,12 +231,20 @@ class Folder:
         """Yield what stands in this folder, in no order. Use each before asking for the next."""
         # A copy of our own descriptor would share its place in the list with every other walk:
         # two at a time would each see a part, or never come to an end.
-        fd = os.open(".", os.O_RDONLY | _DIRECTORY | _COMMON, dir_fd=self.fd)
+        try:
+            fd = os.open(".", os.O_RDONLY | _DIRECTORY | _COMMON, dir_fd=self.fd)
+        except OSError as error:
+            self._place(error, "")
+            raise
         try:
             with os.scandir(fd) as found:
                 yield from found
         finally:
             os.close(fd)
+
+    def _place(self, error: OSError, name: str) -> None:
+        """Give *error* the whole path: the name alone tells nobody where to look."""
+        error.filename = os.path.join(self.path, name) if name else self.path
 
     def _not_a_file(self, name: str, number: int | None) -> StorageDenied:
         return StorageDenied(
@@ -293,6 +308,30 @@ def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def write_all_at(fd: int, data: bytes, offset: int) -> int:
+    """Write all of *data* at *offset*; return how much that is. As ``write_all`` else."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written
+    return len(data)
+
+
+def forget_cached(fd: int) -> None:
+    """Have the file read from the disk from now on, not from the system's memory.
+
+    To be called when a sync has failed. The system then takes the bytes that it could not write
+    for written: everybody reads them, the next sync succeeds, and a restart shows that they were
+    never there. A retry would find its id among them.
+    """
+    if hasattr(os, "posix_fadvise"):
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError:
+            return  # nothing more can be done here, and the failed sync is told anyway
 
 
 def read_exactly(fd: int, count: int, offset: int) -> bytes:
@@ -400,8 +439,12 @@ def close_aside(fd: int) -> None:
     Who is the last to close a file that a compaction has replaced waits while its blocks are
     freed, 170 ms for a gigabyte, and with it whoever waits for the lock that it may hold.
     """
-    found = os.fstat(fd)
-    if found.st_nlink == 0 and found.st_size >= _LONG_TO_FREE_BYTES:
+    try:
+        found = os.fstat(fd)
+        takes_long = found.st_nlink == 0 and found.st_size >= _LONG_TO_FREE_BYTES
+    except OSError:
+        takes_long = False  # of a file system that has given up not even this is to be had
+    if takes_long:
         try:
             start_new_thread(os.close, (fd,))
             return

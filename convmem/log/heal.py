@@ -41,53 +41,64 @@ def find_end(fd: int, size: int) -> End:
     was a turn goes, and all behind it.
     """
     finished = lines.finished_end(fd, size)
-    claimed = 0
+    claimed = unread = 0
     is_torn = False
 
     def note(damage: Damage) -> None:
-        nonlocal claimed, is_torn
+        nonlocal claimed, is_torn, unread
         claims = 0
         if damage.reason not in (codec.HALF_BATCH, codec.NUL):
             # It may have been answered: its seq is spent.
-            claims = _claims(fd, damage)
+            claims, seals = _claims(fd, damage)
+            unread += seals if not claims else 0
         claimed = max(claimed, claims)
         is_torn = is_torn or not claims
 
     last = committed = 0
     for record in records.backward(fd, finished, note):
         last = records.highest_seq(fd, record.end, records.last_seq(fd, record.end + 1))
+        # Of a batch that lost its closing line the numbers up to that one are spent.
+        missing = _missing_of_batch(record)
+        last = max(last, (codec.seq_of(record.data) or 0) + missing if missing else 0)
         committed = _end_of_batch(fd, record, finished)
         break
     if not is_torn:
         committed = finished
     # What damage claims is believed only where it could be so.
-    return End(committed, claimed if last < claimed <= last + 1_000_000 else last)
+    last = claimed if last < claimed <= last + 1_000_000 else last
+    return End(committed, last + unread)
 
 
-def _claims(fd: int, damage: Damage) -> int:
-    """Return the highest ``seq`` that damaged bytes seem to have had: they may be several lines.
+def _claims(fd: int, damage: Damage) -> tuple[int, int]:
+    """Return the highest ``seq`` that damaged bytes seem to have had, and how many seals they have.
 
-    0 where none of them seems to have been a whole line of ours.
+    They may be several lines. Both are 0 where none of them seems to have been a whole one of ours.
     """
     length = min(damage.length, _CLAIMS_BYTES)
     start = os.pread(fd, length, damage.offset)
     end = os.pread(fd, length, damage.offset + damage.length - length)
-    if not codec.count_of_seals(start) and not codec.count_of_seals(end):
-        return 0
-    return max([0, *codec.claimed_seqs(start), *codec.claimed_seqs(end)])
+    seals = max(codec.count_of_seals(start), codec.count_of_seals(end))
+    if not seals:
+        return 0, 0
+    return max([0, *codec.claimed_seqs(start), *codec.claimed_seqs(end)]), seals
 
 
 def _end_of_batch(fd: int, record: Record, finished: int) -> int:
     """Return where the batch of the last good *record* ends, its damaged last lines included."""
     end = record.end + 1
-    mark = codec.batch_mark(record.data) if codec.is_sealed(record.data) else None
-    missing = 0 if mark is None else mark[2] - 1 - mark[1]
+    missing = _missing_of_batch(record)
     for _, line_end, data in lines.forward(fd, end, finished):
         if missing <= 0:
             break
         missing -= 1 if data is None else max(1, codec.count_of_seals(data))
         end = line_end + 1
     return end
+
+
+def _missing_of_batch(record: Record) -> int:
+    """Return how many turns of the batch of *record* came behind it."""
+    mark = codec.batch_mark(record.data) if codec.is_sealed(record.data) else None
+    return 0 if mark is None else mark[2] - 1 - mark[1]
 
 
 def is_unterminated_turn(fd: int, start: int, size: int) -> bool:

@@ -193,6 +193,9 @@ def _unnoticed(damage: records.Damage) -> None:
 def _id_of(line: bytes) -> str | None:
     encoded = codec.id_of(line) if codec.is_sealed(line) else None
     if encoded is not None:
-        return codec.text_of(encoded)
+        try:
+            return codec.text_of(encoded)
+        except ValueError:
+            return None  # the line is damaged, and its id no text any more
     turn = codec.parse(line)
     return None if turn is None else turn.id

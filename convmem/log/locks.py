@@ -67,9 +67,11 @@ class SidecarLock:
                 raise self._timeout(patience)
         try:
             began = self._acquire_from_processes(patience, began)
-        except BaseException:
+        except BaseException as error:
             self.close()  # an interrupt may have come after the kernel gave us the lock
             self._threads.release()
+            if isinstance(error, OSError):
+                raise storage_error(error, f"cannot lock {self._where()}") from error
             raise
         return 0.0 if began is None else time.monotonic() - began
 

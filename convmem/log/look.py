@@ -30,7 +30,7 @@ _BLOCK = 4 << 10
 _TITLE_BYTES = 64 << 10
 _TS_CHARACTERS = 27
 _USER = b'"user"'
-_TEXT = b',"content":"'
+_CONTENT = b',"content":'
 
 
 class Ends:
@@ -129,9 +129,9 @@ def _first_line(fd: int, size: int) -> bytes:
 def _title_in(line: bytes) -> str:
     """Return the title that a good line of ours gives."""
     # Nothing before the content can hold these bytes: a quote within a string has a backslash.
-    start = line.find(_TEXT) + len(_TEXT)
+    start = line.find(_CONTENT) + len(_CONTENT) + 1
     end = line.find(b'"', start)
-    if start > len(_TEXT) and line.find(b"\\", start, end) < 0:
+    if line[start - 1 : start] == b'"' and line.find(b"\\", start, end) < 0:
         return _title_of_text(str(line[start:end], "utf-8"))
     turn = codec.parse(line)
     return "" if turn is None else title_of(turn)
@@ -157,7 +157,8 @@ def unfinished_turn(fd: int, end: int, size: int) -> StoredTurn | None:
     if not 0 < size - end <= lines.MAX_LINE_BYTES:
         return None
     line = read_exactly(fd, size - end, end)
-    turn = None if codec.is_sealed(line) else codec.parse(line)
+    is_whole = not codec.is_sealed(line) and codec.fault_of(line) is None
+    turn = codec.parse(line) if is_whole else None
     return None if turn is None else StoredTurn(line, end, turn)
 
 
@@ -191,8 +192,9 @@ def _find_title(fd: int, end: int) -> str:
 def _ends_in_damage(fd: int, end: int) -> bool:
     """Whether the last finished line is none that readers would take."""
     met: list[records.Damage] = []
-    next(records.backward(fd, end, met.append), None)
-    return bool(met)
+    last = next(records.backward(fd, end, met.append), None)
+    # What is damaged within the last batch, or before it, is met before its closing line is given.
+    return any(last is None or damage.offset > last.offset for damage in met)
 
 
 def _pass(damage: records.Damage) -> None:

@@ -204,7 +204,7 @@ class Merge:
     def _chosen(self, merged: Iterable[Entry]) -> Iterator[Entry]:
         """Yield what belongs into the new log, each turn once."""
         seq = -1
-        ids: set[bytes | None] = set()  # of the turns that came with that seq
+        ids: dict[bytes | None, str] = {}  # of the turns that came with that seq, and what they say
         for entry in merged:
             if entry.seq is not None and entry.seq != seq:
                 seq = entry.seq
@@ -237,18 +237,19 @@ class Merge:
                     continue
                 self._count(entry)
             if entry.seq is not None:
-                ids.add(entry.turn_id)
+                ids[entry.turn_id] = "" if line is None else codec.line_crc(line)
                 self.highest_seq = max(self.highest_seq, entry.seq)
             yield entry
 
-    def _verdict(self, entry: Entry, line: bytes, ids: set[bytes | None]) -> str:
+    def _verdict(self, entry: Entry, line: bytes, ids: dict[bytes | None, str]) -> str:
         """Say of a line of the trash whether it is "new", "there" already, or a "conflict"."""
         if entry.turn_id is not None:
             found = self._in_log.get(hash(entry.turn_id))
             if found is not None:
                 return "there" if found == (entry.seq, codec.line_crc(line)) else "conflict"
             if entry.turn_id in ids:
-                return "there"  # it stands in two files of the trash
+                # It stands in two files of the trash; unless two logs were put together by hand.
+                return "there" if ids[entry.turn_id] == codec.line_crc(line) else "conflict"
             if entry.seq is not None:
                 # The same id was given again once the first turn was gone: the newer counts.
                 newest = self._newest.get(hash(entry.turn_id), 0) >> _FILE_BITS

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from convmem.errors import CorruptLog
+from convmem.errors import CorruptLog, storage_error
 from convmem.log import codec, lines, records
 
 TYPE_CHECKING = False
@@ -111,9 +111,10 @@ class Reader:
     that lies compressed is unpacked as far as it is read.
     """
 
-    __slots__ = ("_cold", "_fd", "end", "size")
+    __slots__ = ("_cold", "_fd", "_path", "end", "size")
 
     def __init__(self, folder: Folder, name: str) -> None:
+        self._path = os.path.join(folder.path, f"{name}.jsonl")
         self._cold: Unpacked | Remnant | None = None
         try:
             self._fd = folder.open_file(f"{name}.jsonl", os.O_RDONLY)
@@ -128,8 +129,10 @@ class Reader:
     def __enter__(self) -> Reader:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
+        if isinstance(error, OSError):
+            raise storage_error(error, f"cannot read {self._path}") from error
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
@@ -218,7 +221,7 @@ class Reader:
             return None
         if self.size - self.end <= lines.MAX_LINE_BYTES:
             line = os.pread(self.fd, self.size - self.end, self.end)
-            if not codec.is_sealed(line):
+            if not codec.is_sealed(line) and codec.fault_of(line) is None:
                 turn = codec.parse(line)
                 if turn is not None:
                     return StoredTurn(line, self.end, turn)

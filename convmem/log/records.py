@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
 
+_NEAR_BYTES = 4 << 10
+
+
 class Damage:
     """Bytes of a log that are not a turn.
 
@@ -165,10 +168,14 @@ def highest_seq(fd: int, end: int, last: int) -> int:
     """Return the highest ``seq`` of all, where *last* is that of the newest lines.
 
     The two differ only where sealed lines were appended by hand (a trash file, say). That is
-    looked for at a score of places, ever closer to the end; only where it shows all is read.
+    looked for at a score of places, ever closer to the end, and on each of the last lines; only
+    where it shows all is read.
     """
     probes = [0] + [end - (end >> k) for k in range(1, 32) if end >> k > 512]
-    if all(_seq_near(fd, at) <= last for at in probes):
+    near = os.pread(fd, _NEAR_BYTES, max(0, end - _NEAR_BYTES)).split(b"\n")
+    if all(_seq_near(fd, at) <= last for at in probes) and all(
+        (codec.claimed_seq(line) or 0) <= last for line in near
+    ):
         return last
     for _, _, data in lines.forward(fd, 0, end):
         if data is not None and codec.is_sealed(data) and codec.seal_holds(data):

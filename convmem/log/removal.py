@@ -98,6 +98,47 @@ def remove(
         raise storage_error(error, f"cannot delete {log.name}.jsonl") from error
 
 
+def left_behind(folder: Folder, name: str) -> str | None:
+    """Return the trash's file of a deleted log whose state stayed, as when a deletion was killed.
+
+    ``None`` where there is no such state, or where the name has a log again: then it is its own.
+    """
+    if folder.has(f"{name}.jsonl") or folder.has(name + ENDING):
+        return None
+    if not folder.has(f"{state.FOLDER}/{state.file_name(name)}"):
+        return None
+    logs = [each.file_name for each in trash.files(folder, name) if each.kind == trash.LOG]
+    if not logs or folder.has(f"{trash.FOLDER}/{trash.beside(logs[-1], trash.STATE)}"):
+        return None
+    return logs[-1]
+
+
+def finish(folder: Folder, name: str, *, timeout_seconds: float) -> Removal | None:
+    """Do what is left of a deletion that died between the log and its state.
+
+    Raises:
+        LockTimeout, StorageError: The state stays where it is.
+        DurabilityUnknown: It is in the trash, but a power cut may bring it back.
+    """
+    lock = state.lock_of(folder, name)
+    lock.acquire(timeout_seconds)
+    try:
+        file_name = left_behind(folder, name)
+        if file_name is None:
+            return None
+        inner = folder.subfolder(trash.FOLDER)
+        try:
+            _settle(folder, inner, name, file_name)
+        finally:
+            inner.close()
+        return Removal(0, deleted.last_seq(folder, name), file_name)
+    except OSError as error:
+        raise storage_error(error, f"cannot delete the state of {name}.jsonl") from error
+    finally:
+        lock.release()
+        lock.close()
+
+
 def _check_quiet(name: str, ends: Ends, quiet_since: datetime) -> None:
     if ends.last_ts is not None and ends.last_ts > format_time(quiet_since):
         raise StillInUse(

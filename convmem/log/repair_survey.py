@@ -164,4 +164,6 @@ class _Lines:
             else:
                 self.bad.add(start)
                 plan.put_aside(start, stop, kind, self.parts[start])
-            yield start, stop, part
+            # What was not believed might pass for a line by hand, now that it stands alone.
+            is_doubtful = not is_record and codec.fault_of(part) is None
+            yield start, stop, None if is_doubtful else part

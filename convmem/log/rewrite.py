@@ -90,6 +90,8 @@ class Rewrite:
                 sweep(self.folder, leftovers)
                 # The plain log is the truth: one beside it is what a crash has left.
                 self.folder.remove(f"{self.log.name}.jsonl.zst")
+                self.opened.written += 1
+                self._ticket = self.opened.written
                 self.opened.use()
             finally:
                 self.log.unlock()
@@ -109,6 +111,14 @@ class Rewrite:
         finally:
             self.opened.let_go()
             self._exclusive.__exit__()
+
+    def sync_log(self) -> None:
+        """Return once all that the log held on entering survives a power cut, whoever wrote it.
+
+        Raises:
+            DurabilityUnknown: The sync failed, and nobody may use this descriptor any more.
+        """
+        self.opened.sync(self._ticket)
 
     def copy(self, pieces: Iterable[Piece]) -> None:
         """Append *pieces* to the new file. Any number of calls; without one it is empty."""
@@ -153,8 +163,14 @@ class Rewrite:
             if needs_floor or end > done:
                 sync_data(self._target)
             self.bytes_after = os.fstat(self._target).st_size
-            self.folder.rename(self._temporary, f"{self.log.name}.jsonl")
+            # Said before it is so: an interrupt may come right behind the rename, and what went to
+            # the trash must not be taken back then.
             self.is_replaced = True
+            try:
+                self.folder.rename(self._temporary, f"{self.log.name}.jsonl")
+            except BaseException:
+                self.is_replaced = not self.folder.has(self._temporary)
+                raise
             # And the folder, while the lock is held: what is appended to the new file must not
             # be answered while a power cut could still bring the old one back.
             try:

@@ -321,7 +321,8 @@ def _parsed(data: bytes) -> _Document:
         raise ValueError("written by a convmem that is newer than this one")
     document = _Document()
     until = value.pop("_until", {})
-    value.pop("_c", None)
+    if value.pop("_c", None) is not None and not codec.is_sealed(line):
+        raise ValueError(codec.CHECKSUM)  # bytes came behind the seal
     for key, item in value.items():
         if key.startswith("_"):
             document.own[key] = item

@@ -8,9 +8,10 @@ A part is believed to be a record only if nothing can have made it up:
   just such a byte, the part must also have the ``seq`` that comes next.
 - An *unsealed* part only at the line's start, behind a believed part or NUL bytes, or where the
   record before it was cut: at the very byte where the JSON before it breaks off. Nothing but
-  another record, NUL bytes or the line's end may follow. A record inside a *string* is never taken
-  for one, since its quotes are escaped there; one that is a value of a torn record is, by these
-  rules, left with it.
+  another record, NUL bytes or the line's end may follow. It must not look like one of ours: that
+  has lost its seal, and who knows what else. A record inside a *string* is never taken for one,
+  since its quotes are escaped there; one that is a value of a torn record is, by these rules, left
+  with it.
 
 What is in doubt goes to the quarantine with the rest: no turn is made up, and no byte is lost.
 """
@@ -40,6 +41,8 @@ _CUT_TOKEN = re.compile(rb"\\?(?:u?[0-9a-fA-F]{0,4})?|[a-zA-Z]{1,8}|[-+.eE0-9]{1
 _CUT_HEAD = re.compile(
     rb'\{"id":(?:"[^"\\]*(?:\\.[^"\\]*)*","seq":(?:\d+,"ts":(?:"[^"\\]*","role":)?)?)?'
 )
+# What a record of ours has, and a line by hand hardly ever.
+_OURS = {"id", "seq", "ts"}
 _HEAD_BYTES = 16 << 10
 # What checksums of one line may cost, twice; a line made to cost more is left as it is.
 _MOST_WORK_BYTES = 1 << 29
@@ -87,6 +90,18 @@ def is_cut_short(line: bytes) -> bool:
     return breaks is not None and _CUT_TOKEN.fullmatch(line, breaks) is not None
 
 
+def _is_by_hand(part: bytes) -> bool:
+    """Whether an unsealed *part* is surely no sealed record that has lost its end, and the seal.
+
+    A single rotted byte can end a string early, and with it the record: what is left is JSON, a
+    turn even, that nobody said.
+    """
+    if codec.fault_of(part) is not None:
+        return False
+    value = codec.parse_object(part)
+    return not value.keys() >= _OURS and not any(key.startswith("_") for key in value)
+
+
 class _Budget:
     """How much was spent on checksums."""
 
@@ -116,7 +131,7 @@ class _Cutter:
         if self._line[at : at + 1] != b"{":
             return None
         end = self.decode(at)[0]
-        if end is None or codec.fault_of(self._line[at:end]) is not None:
+        if end is None or not _is_by_hand(self._line[at:end]):
             return None
         behind = self._next_byte(end)
         return end if behind in b"{\0" else None

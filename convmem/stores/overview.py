@@ -77,14 +77,17 @@ class Overview:
             if continuation_id is not None:
                 failed(continuation_id, error)
 
-        return facts.facts_of(
-            folder,
-            count=count,
-            most_bytes=most_bytes,
-            names=names,
-            failed=tell,
-            observer=self._observer,
-        )
+        try:
+            return facts.facts_of(
+                folder,
+                count=count,
+                most_bytes=most_bytes,
+                names=names,
+                failed=tell,
+                observer=self._observer,
+            )
+        except OSError as error:
+            raise storage_error(error, f"cannot read {folder.path}") from error
 
     def remember(self, namespace: str, learnt: Mapping[str, Facts]) -> None:
         """Keep what was learnt of conversations elsewhere; see ``facts.remember``."""

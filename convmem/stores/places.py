@@ -120,6 +120,10 @@ class Places:
         try:
             inner = os.path.basename(path)
             folder = root.subfolder(inner) if create else root.existing_subfolder(inner)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise storage_error(error, f"cannot open {path}") from error
         finally:
             root.close()
         with self._guard:

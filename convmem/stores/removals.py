@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from convmem import ids
-from convmem.errors import StorageFull, storage_error
+from convmem.errors import ConversationNotFound, StorageFull, storage_error
 from convmem.log import codec, deleted, dropped, locks, removal, restore, state, trash
 from convmem.stores.noted import Noted
 
@@ -44,10 +44,17 @@ class DirectoryTrash:
         """Move a whole conversation, and its state, to the trash. Costs the same at any size.
 
         With *quiet_since*: only if no turn is from after that, else ``StillInUse`` is raised.
+        Where an earlier deletion was killed in the middle, this one does what is left of it.
         """
-        with self._places.reader(namespace, continuation_id) as reader:
-            if dry_run:
-                return removal.Removal(reader.size, reader.last_seq(), "")
+        try:
+            with self._places.reader(namespace, continuation_id) as reader:
+                if dry_run:
+                    return removal.Removal(reader.size, reader.last_seq(), "")
+        except ConversationNotFound:
+            finished = self._finish(namespace, continuation_id, dry_run)
+            if finished is None:
+                raise
+            return finished
         noted = Noted(self._places.folder(namespace, create=False), now, namespace)
 
         def going(gone: Removal) -> None:
@@ -74,6 +81,17 @@ class DirectoryTrash:
         except FileNotFoundError:
             raise self._places.not_found(namespace, continuation_id) from None
 
+    def _finish(self, namespace: str, continuation_id: str, dry_run: bool) -> Removal | None:
+        try:
+            folder = self._places.folder(namespace, create=False)
+        except FileNotFoundError:
+            return None
+        name = ids.encode_name(continuation_id)
+        if dry_run:
+            left = removal.left_behind(folder, name)
+            return None if left is None else removal.Removal(0, 0, "")
+        return removal.finish(folder, name, timeout_seconds=self._lock_timeout_seconds)
+
     def files(self, namespace: str, continuation_id: str | None = None) -> list[TrashFile]:
         """Return what is in the trash, of one conversation or of all, oldest first."""
         name = None if continuation_id is None else ids.encode_name(continuation_id)
@@ -81,7 +99,11 @@ class DirectoryTrash:
             folder = self._places.folder(namespace, create=False)
         except FileNotFoundError:
             return []
-        found = trash.files(folder, name)
+        try:
+            found = trash.files(folder, name)
+        except OSError as error:
+            where = f"{folder.path}/{trash.FOLDER}"
+            raise storage_error(error, f"cannot read {where}") from error
         for each in found:
             each.continuation_id = self._places.id_of(folder, each.name)
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from convmem import ids
+from convmem.errors import storage_error
 from convmem.log import compact, rewrite, survey
 from convmem.stores.noted import Noted
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from convmem.log.append import Log
     from convmem.log.cold_report import CompressionReport
+    from convmem.log.files import Folder
     from convmem.log.repair_plan import RepairReport
     from convmem.log.summary import Summarizer
     from convmem.log.survey import CompactionReport
@@ -73,7 +75,7 @@ class DirectoryUpkeep:
         its_leftovers = self._leftovers_of(namespace, continuation_id)
         if its_leftovers is None:
             name = ids.encode_name(continuation_id)
-            its_leftovers = rewrite.find_leftovers(folder).get(name, [])
+            its_leftovers = _find_leftovers(folder).get(name, [])
         if not looked.report.dropped and not its_leftovers:
             return looked.report
         noted = Noted(folder, now, namespace)
@@ -115,11 +117,10 @@ class DirectoryUpkeep:
     def expect_many(self, namespace: str) -> None:
         """Look for dead temporary files once, instead of once for each conversation."""
         try:
-            self._leftovers[namespace] = rewrite.find_leftovers(
-                self._places.folder(namespace, create=False)
-            )
+            folder = self._places.folder(namespace, create=False)
         except FileNotFoundError:
             return
+        self._leftovers[namespace] = _find_leftovers(folder)
 
     # --- compressing ----------------------------------------------------------------------------
 
@@ -289,6 +290,13 @@ class DirectoryUpkeep:
 
 
 _MOST_RANGES = 20
+
+
+def _find_leftovers(folder: Folder) -> dict[str, list[tuple[str, str]]]:
+    try:
+        return rewrite.find_leftovers(folder)
+    except OSError as error:
+        raise storage_error(error, f"cannot read {folder.path}") from error
 
 
 def _told_already(amount: int) -> None:

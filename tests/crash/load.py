@@ -52,6 +52,9 @@ class Result:
         )
 
 
+_PATIENCE_SECONDS = 900
+
+
 def run_together(tasks: Iterable[dict[str, Any]], stop: str, root: str) -> list[dict[str, Any]]:
     """Run each task in an interpreter of its own, all from one moment; return their results.
 
@@ -78,7 +81,7 @@ def run_together(tasks: Iterable[dict[str, Any]], stop: str, root: str) -> list[
         for have_an_end in (True, False):
             for at, (task, process) in enumerate(started):
                 if (task["role"] in ("write", "race")) == have_an_end:
-                    results[at] = process.communicate(timeout=120)[0]
+                    results[at] = process.communicate(timeout=_PATIENCE_SECONDS)[0]
             if have_an_end:
                 with Archive.open(root, lock_timeout_seconds=60) as archive:
                     archive.conversation(NAME).record("user", "the end", id=LAST_ID)
@@ -105,13 +108,15 @@ def round_of_load(
     followers: int = 2,
     readers: int = 1,
     seed: int = 0,
+    mutant: tuple[str, str] | None = None,
 ) -> Result:
     """Let *processes* × *threads* record *turns* each while one process compacts in a loop.
 
-    The second follower stops and starts again from its cursor.
+    The second follower stops and starts again from its cursor. *mutant* names who works without
+    a safeguard (``write``, ``compact`` or ``follow``), and which.
     """
     root, stop = os.path.join(folder, "archive"), os.path.join(folder, "stop")
-    common = {"root": root, "stop": stop, "durability": durability, "seed": seed}
+    common: dict[str, Any] = {"root": root, "stop": stop, "durability": durability, "seed": seed}
     tasks: list[dict[str, Any]] = [
         {"role": "write", "process": at, "threads": threads, "turns": turns}
         for at in range(processes)
@@ -119,6 +124,11 @@ def round_of_load(
     tasks.append({"role": "compact", "keep_last": keep_last})
     tasks += [{"role": "follow", "restarts": at % 2 == 1} for at in range(followers)]
     tasks += [{"role": "read"}] * readers
+    if mutant is not None:
+        common["idle_seconds"] = 3  # the last turn may be lost
+        for task in tasks:
+            if task["role"] == mutant[0]:
+                task["mutant"] = mutant[1]
     results = run_together([common | task for task in tasks], stop, root)
     return _judge(root, [(task["role"], found) for task, found in zip(tasks, results, strict=True)])
 
@@ -135,6 +145,9 @@ def _judge(root: str, results: list[tuple[str, dict[str, Any]]]) -> Result:
         elif role == "compact":
             result.compactions, result.dropped = found["compactions"], found["dropped"]
     result.answered = len(answers)
+    if not answers:
+        findings.add(OTHER, "nobody was answered")
+        return result
     result.seconds = (max(a[4] for a in answers) - min(a[3] for a in answers)) / 1e9
     result.longest_stall_seconds = max(a[4] - a[3] for a in answers) / 1e9
 

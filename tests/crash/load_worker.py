@@ -14,6 +14,8 @@ import threading
 import time
 from itertools import pairwise
 
+import mutants
+import reader_mutants
 from ledger import NAME
 
 from convmem import Archive, ConversationNotFound, LockTimeout, Observer, RetentionPolicy
@@ -128,7 +130,7 @@ def follow(archive: Archive, task: dict) -> dict:
     seen: list[tuple[int | None, str | None]] = []
     cursor: str | None = None
     while not seen or seen[-1][1] != LAST_ID:
-        following = chat.follow(after=cursor, idle_timeout=60)
+        following = chat.follow(after=cursor, idle_timeout=task.get("idle_seconds", 600))
         left = chance.randrange(1, 200) if task["restarts"] else 1 << 60
         for turn in following:
             seen.append((turn.seq, turn.id))
@@ -159,9 +161,11 @@ def race(archive: Archive, task: dict) -> dict:
 def main() -> None:
     """Do the task."""
     task = json.loads(sys.argv[1])
+    if "mutant" in task:
+        getattr(mutants if hasattr(mutants, task["mutant"]) else reader_mutants, task["mutant"])()
     doing = {"write": write, "compact": compact, "read": read, "follow": follow, "race": race}
     with Archive.open(
-        task["root"], durability=task["durability"], lock_timeout_seconds=60, observer=Observer()
+        task["root"], durability=task["durability"], lock_timeout_seconds=600, observer=Observer()
     ) as archive:
         print("ready", flush=True)
         sys.stdin.readline()

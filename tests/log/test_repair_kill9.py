@@ -194,11 +194,14 @@ class Writer:
 def test_kill_9_in_a_repair_loses_nothing_and_the_next_one_ends_it(tmp_path):
     """P7, P8: the log is the old one or the new one, and every byte and answered turn is there."""
     kills = Kills(tmp_path)
-    for number in range(CYCLES):
+    number = 0
+    # How many are killed depends on the machine: some end before they can be.
+    while number < CYCLES or (not kills.killed and number < 10 * CYCLES):
         kills.cycle(number)
-    print(f"seed {SEED}: {kills.killed} repairs killed in {CYCLES} logs")
+        number += 1
+    print(f"seed {SEED}: {kills.killed} repairs killed in {number} logs")
     assert not kills.findings, (SEED, kills.findings)
-    assert kills.killed  # how many depends on the machine: some end before they can be killed
+    assert kills.killed
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)

@@ -10,67 +10,64 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from big_conversation import _STEP, _lines
-from measuring import Run, Table, check, console_script, environment, main, ratio, run_child
+from conversations import STEP, lines, turns_in
+from figures import Run, Table, at_most, ratio
+from peers.known import Kind
+from processes import Ended, convmem_environment, convmem_program, run_program
 
 _MB = 1_000_000
-_MOST_TIMES = 2  # at least half the speed
+_COPY_TIMES = 2.0  # at least half the speed
 _LONGER = 1.2  # every tenth conversation, than the others
 
 
 def measure(run: Run) -> list[Table]:
     """Make the conversations once, and for each policy and round a copy that is compacted."""
-    count = run.options.conversations or run.scale.pick(10_000, 1_000, 20)
-    base = run.folder / "base"
-    turns, size = _make(base, count, run.scale.pick(100_000, 100_000, 3_000))
+    count = run.pick(10_000, 1_000, 20)
+    base, copy = run.folder / "base", run.folder / "copy"
+    turns, size = _make(base, count, run.pick(100_000, 100_000, 3_000))
     shapes = {
         "nothing goes": str(turns * 2),
         "every tenth loses its oldest": str(turns),
         "half of each goes": str(turns // 2),
     }
-    copied: dict[str, list[float]] = {name: [] for name in shapes}
-    seconds: dict[str, list[float]] = {name: [] for name in shapes}
-    cpu: dict[str, list[float]] = {name: [] for name in shapes}
-    peak = dict.fromkeys(shapes, 0.0)
+    copied: dict[str, list[Ended]] = {name: [] for name in shapes}
+    ended: dict[str, list[Ended]] = {name: [] for name in shapes}
     broken = dict.fromkeys(shapes, 0)
-    copy = run.folder / "copy"
-    script, env = console_script(), environment(copy)
-    for _ in range(run.scale.pick(3, 3, 1)):
+    env = convmem_environment(copy)
+    for _ in range(run.pick(3, 1, 1)):
         for name, keep_last in shapes.items():
             copied[name].append(_copy_and_sync(base, copy))
             before = _looks(copy)
-            words: list[str | Path] = [script, "compact", "--all", "--keep-last", keep_last]
-            child = check(run_child([*words, "--quiet"], env=env), name)
-            seconds[name].append(child.seconds)
-            cpu[name].append(child.cpu_seconds)
-            peak[name] = max(peak[name], child.peak_mb)
+            policy = ["--keep-last", keep_last, "--quiet"]
+            words: list[str | Path] = [convmem_program(), "compact", "--all", *policy]
+            ended[name].append(run_program(words, env=env))
             broken[name] += _changed_in_vain(before, _looks(copy), name)
             shutil.rmtree(copy)
             subprocess.run(["sync"], check=True)
     table = Table(
-        f"compacting all of {count:,} conversations, {size / _MB:,.0f} MB",
-        "Beside cp -r and sync of the same bytes, just before, medians. cores = what the program "
-        "used. broken = files that changed though the policy leaves them alone.",
+        f"compact --all of {count:,} conversations, {size / _MB:,.0f} MB",
+        "over_floor = over cp -r and sync of the same bytes, just before. broken = files that "
+        "changed though the policy leaves them alone.",
     )
+    floor = [each.seconds for its in copied.values() for each in its]
+    table.add("cp -r, sync", Kind.FLOOR, s=median(floor), over_floor=1.0)
     for name in shapes:
-        over = ratio(seconds[name], copied[name])
+        seconds = [each.seconds for each in ended[name]]
+        over_floor = ratio(seconds, [each.seconds for each in copied[name]])
         table.add(
             name,
-            s=median(seconds[name]),
-            cpu_s=median(cpu[name]),
-            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-            cp_and_sync_s=median(copied[name]),
-            over_cp=over,
-            mb_per_s=size / _MB / median(seconds[name]),
-            resident_mb=peak[name],
+            Kind.OURS,
+            s=median(seconds),
+            cpu_s=median(each.cpu_seconds for each in ended[name]),
+            mb_per_s=size / _MB / median(seconds),
+            over_floor=over_floor,
+            resident_mb=max(each.peak_mb for each in ended[name]),
             broken=broken[name],
-            goal=f"≤ {_MOST_TIMES}",
-            is_met=over <= _MOST_TIMES,
+            goal=at_most(over_floor, _COPY_TIMES, " × cp"),
         )
     return [table]
 
@@ -82,10 +79,9 @@ def _make(base: Path, count: int, size: int) -> tuple[int, int]:
     for path in (base, folder):
         path.chmod(0o700)
     now = datetime.now(UTC)
-    average = sum(len(line) for line in _lines(1000, now)) / 1000
-    turns = max(10, int(size / average))
+    turns = turns_in(size)
     usual, longer = (
-        b"".join(_lines(int(turns * times), now - turns * _STEP)) for times in (1, _LONGER)
+        b"".join(lines(int(turns * times), now - turns * STEP)) for times in (1, _LONGER)
     )
     total = 0
     for at in range(count):
@@ -96,14 +92,11 @@ def _make(base: Path, count: int, size: int) -> tuple[int, int]:
     return turns, total
 
 
-def _copy_and_sync(source: Path, target: Path) -> float:
-    began = time.perf_counter()
-    subprocess.run(["cp", "-r", str(source), str(target)], check=True)
-    subprocess.run(["sync"], check=True)
-    seconds = time.perf_counter() - began
+def _copy_and_sync(source: Path, target: Path) -> Ended:
+    copied = run_program(["sh", "-c", 'cp -r "$0" "$1" && sync', source, target])
     for folder in (target, target / "default"):
         folder.chmod(0o700)
-    return seconds
+    return copied
 
 
 def _looks(archive: Path) -> dict[str, tuple[int, int, int, int]]:
@@ -131,9 +124,3 @@ def _changed_in_vain(
         return 0
     places = (os.path.basename(name).lstrip(".").split(".")[0] for name in changed)
     return sum(place.startswith("chat-") and not place.endswith("0") for place in places)
-
-
-_CONVERSATIONS = ("--conversations", {"type": int, "metavar": "N", "help": "how many"})
-
-if __name__ == "__main__":
-    raise SystemExit(main("compact --all", measure, [_CONVERSATIONS]))
