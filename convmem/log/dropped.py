@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from convmem.turns import Draft
 
 FOLDER = ".dropped"
-_BEHIND_ID = b'","seq":'
 _CHUNK = 1 << 20
+_BEHIND_ID = b'","seq":'
 
 
 class DroppedTurn:

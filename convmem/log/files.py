@@ -167,18 +167,15 @@ class Folder:
         can be made anew at any time need not be *lasting*.
         """
         try:
-            opened = self.existing_subfolder(name)  # nearly always, and without a lock on ours
-        except FileNotFoundError:
-            try:
-                os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
-                # The umask may have taken bits that we need to go in.
-                os.chmod(name, FOLDER_MODE, dir_fd=self.fd)
-            except FileExistsError:
-                pass
-            except OSError as error:
-                self._place(error, name)
-                raise
-            opened = self.existing_subfolder(name)
+            os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
+            # The umask may have taken bits that we need to go in.
+            os.chmod(name, FOLDER_MODE, dir_fd=self.fd)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            self._place(error, name)
+            raise
+        opened = self.existing_subfolder(name)
         if is_lasting and opened._identity not in self._lasting:
             self.sync()
             self._lasting.add(opened._identity)
@@ -444,10 +441,10 @@ def close_aside(fd: int) -> None:
     """
     try:
         found = os.fstat(fd)
-        is_slow = found.st_nlink == 0 and found.st_size >= _LONG_TO_FREE_BYTES
+        takes_long = found.st_nlink == 0 and found.st_size >= _LONG_TO_FREE_BYTES
     except OSError:
-        is_slow = False  # of a file system that has given up not even this is to be had
-    if is_slow:
+        takes_long = False  # of a file system that has given up not even this is to be had
+    if takes_long:
         try:
             start_new_thread(os.close, (fd,))
             return

@@ -22,7 +22,7 @@ from convmem.log.files import Folder
 from convmem.log.state import FOLDER, State, file_name
 from convmem.rules import Rules
 from convmem.settings import SETTINGS, Settings
-from convmem.turns import draft_from_object, turn_from_object
+from convmem.turns import draft, draft_from_object, turn_from_object
 
 _NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -163,8 +163,11 @@ class Dropped(_Files):
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
-        turns = [dropped.DroppedTurn(f"id {at}", at, "x", 7, is_parsed=True) for at in range(1, 9)]
-        dropped.remember(self.folder, "trip", turns, 0.0, 1e10)
+        turns = [
+            codec.turn_line(draft("user", "x", id=f"id {at}"), at, "2026-11-21T09:00:00Z", None)
+            for at in range(1, 9)
+        ]
+        self._remember(b"".join(turns), now=0.0)
         self.name = os.path.join(dropped.FOLDER, "trip.jsonl")
         with open(os.path.join(self.path, self.name), "rb") as file:
             self.written = file.read()
@@ -188,12 +191,24 @@ class Dropped(_Files):
                 others = [each for each in finished if each.startswith(line[:13]) and each != line]
                 if one is None or (one.seq != at and not others):
                     return due, f"{turn_id} is remembered as {one and one.seq}"
-        dropped.remember(self.folder, "trip", [], 1.0, 1e10)
+        self._remember(b"", now=1.0)
         after = {turn_id: each.seq for turn_id, each in many.items()}
         again = dropped.find_all(self.folder, "trip", ids, 1.0).turns
         if after != {turn_id: each.seq for turn_id, each in again.items()}:
             return due, "a compaction changes what is remembered"
         return due, None
+
+    def _remember(self, lines: bytes, *, now: float) -> None:
+        """Remember the turns in *lines*, as a compaction does that takes them out of a log."""
+        self.put("gone", lines)
+        fd = self.folder.open_file("gone", os.O_RDONLY)
+        try:
+            spans = [(0, len(lines))]
+            dropped.remember(
+                self.folder, "trip", fd, spans, is_discarded=False, now=now, until=1e10
+            )
+        finally:
+            os.close(fd)
 
 
 class Toml(_Files):

@@ -160,8 +160,12 @@ def test_two_remembered_turns_that_damage_has_made_one_are_told_apart(tmp_path):
     """A retry would be answered with the seq of another turn."""
     tmp_path.chmod(0o700)
     folder = Folder.open(str(tmp_path))
-    turns = [dropped.DroppedTurn(f"id {at}", at, "x", 7, is_parsed=True) for at in (1, 2)]
-    dropped.remember(folder, "trip", turns, 0.0, 1e10)
+    lines = b"".join(line(at, turn_id=f"id {at}") for at in (1, 2))
+    (tmp_path / "gone").write_bytes(lines)
+    fd = folder.open_file("gone", os.O_RDONLY)
+    spans = [(0, len(lines))]
+    dropped.remember(folder, "trip", fd, spans, is_discarded=False, now=0.0, until=1e10)
+    os.close(fd)
     path = tmp_path / dropped.FOLDER / "trip.jsonl"
     one, two = path.read_bytes().splitlines()
     path.write_bytes(one[:20] + b"," + two[1:] + b"\n")
