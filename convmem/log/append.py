@@ -255,7 +255,9 @@ class Log:
                 failure = _in_part(error, self._path, answers, first + kept)
                 fresh = fresh[:kept]
             if self._known.is_kept:
-                self._known.add([draft.id for draft in fresh], self._committed)
+                self._known.add(
+                    [draft.id for draft in fresh], self._committed, were_given=ahead is not None
+                )
         else:
             # All were known from before a deletion: no conversation begins with that.
             self._remove_if_made_in_vain()
@@ -307,7 +309,8 @@ class Log:
         kept, error = self._put(log, sheet.lines(first, now_text), False)
         failure = None if error is None else _in_part(error, self._path, answers, first + kept)
         if self._known.is_kept:
-            self._known.add([sheet.id_of(row) for row in range(kept)], self._committed)
+            ids = [sheet.id_of(row) for row in range(kept)]
+            self._known.add(ids, self._committed, were_given=ahead is not None)
         log.written += 1
         log.use()
         return Written(answers, log, kept, self._committed - start, failure, waited_seconds)

@@ -240,14 +240,14 @@ def sync_in_turns(fd: int) -> None:
     Raises:
         OSError: The sync failed.
     """
-    if fcntl is None or os.major(os.fstat(fd).st_dev):
-        sync_data(fd)
-        return
-    fcntl.flock(fd, fcntl.LOCK_EX)  # of the log itself, which nobody else locks
+    turns = None if os.major(os.fstat(fd).st_dev) else fcntl
+    if turns is not None:
+        turns.flock(fd, turns.LOCK_EX)  # of the log itself, which nobody else locks
     try:
         sync_data(fd)
     finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        if turns is not None:
+            turns.flock(fd, turns.LOCK_UN)
 
 
 class _Waiter:

@@ -75,12 +75,12 @@ class KnownIds:
                 return
             self.hashes, self.covered = set(), 0
         if self.covered < committed:
-            self._learn(_ids_between(fd, self.covered, committed), committed)
+            self._learn(_ids_between(fd, self.covered, committed), committed, is_stream=False)
 
-    def add(self, turn_ids: list[str], committed: int) -> None:
-        """Learn ids that were just written, up to *committed*."""
+    def add(self, turn_ids: list[str], committed: int, *, were_given: bool) -> None:
+        """Learn ids that were just written, up to *committed*: some were given, or all are new."""
         if self.is_kept:
-            self._learn(turn_ids, committed)
+            self._learn(turn_ids, committed, is_stream=were_given and len(turn_ids) >= MANY)
 
     def adopt(self, sieve: Sieve, covered: int) -> None:
         """Go on with a sieve of the ids in ``[0, covered)``, made without the lock."""
@@ -99,15 +99,14 @@ class KnownIds:
             return [turn_id for turn_id in turn_ids if hash(turn_id) in hashes]
         return turn_ids if sieve is None else sieve.perhaps(turn_ids)
 
-    def _learn(self, turn_ids: Iterable[str], committed: int) -> None:
+    def _learn(self, turn_ids: Iterable[str], committed: int, *, is_stream: bool) -> None:
         sieve = self._sieve  # another log may take it away meanwhile
         if sieve is not None:
             sieve.add(map(hash, turn_ids))
         elif self.hashes is not None:
-            before = len(self.hashes)
             self.hashes.update(map(hash, turn_ids))
             if len(self.hashes) > MOST_HASHES:
-                self._give_up_the_set(is_stream=len(self.hashes) - before >= MANY)
+                self._give_up_the_set(is_stream=is_stream)
         self.covered = committed
 
     def _give_up_the_set(self, *, is_stream: bool) -> None:

@@ -103,7 +103,7 @@ def test_a_full_disk_is_heard_of(cli, log):
     before = log().read_bytes()
     answer = cli("record", "trip", "b" * 600, code=4, prepare=cli.WITH_FULL_DISK)
     assert answer.err.startswith("convmem: error: ")
-    assert "convmem: hint: nothing was changed" in answer.err
+    assert "convmem: hint: what was stored is as it was" in answer.err
     assert log().read_bytes() == before
 
 
