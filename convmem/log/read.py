@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _WRITING_SECONDS = 0.02
 _MOST_LOOKS = 3
 # What is read of a log's end on opening it: twenty turns of a few lines each.
-_LAST_BLOCK = 8 << 10
+_LAST_BLOCK = 16 << 10
+_MOST_AT_ONCE = 1 << 20
 
 
 class StoredTurn:
@@ -176,20 +177,30 @@ class Reader:
             self._cold.close()
 
     def newest_at_once(self, count: int) -> list[StoredTurn] | None:
-        """Return the last *count* turns, oldest first, from the block that was read on opening.
+        """Return the last *count* turns, oldest first, from one block at the log's end.
 
-        ``None`` where they are not all in it, or any line there is unusual: ``newest_first`` can
+        ``None`` where that would be too long, or any line there is unusual: ``newest_first`` can
         tell then, at twice the cost.
         """
         data = self._last_block
         if self.end != self.size or not data:
             return None
-        found = data.rsplit(b"\n", count + 1)
-        found.pop()
-        if len(found) > count:
-            del found[0]
-        elif len(data) < self.end:
-            return None
+        while True:
+            found = data.rsplit(b"\n", count + 1)
+            found.pop()
+            if len(found) > count:
+                del found[0]
+                break
+            if len(data) == self.end:
+                break
+            if len(data) >= _MOST_AT_ONCE:
+                return None
+            # As much as that many lines of this length take, and some more.
+            length = len(data) // max(1, len(found) - 1)
+            take = min(max(2 * len(data), (count + 4) * length), _MOST_AT_ONCE, self.end)
+            data = read_exactly(self._fd, take, self.end - take)
+            if len(data) < take:
+                return None  # cut meanwhile
         if not codec.are_intact(found) or not _are_whole(found):
             return None
         turns = codec.parse_all(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -60,9 +61,10 @@ _END = st.sampled_from([b"", b"", b"", b"torn", b'{"role":"user","content":"by h
     _END,
     st.integers(1, 6),
     st.booleans(),
+    st.sampled_from([64, 16 << 10]),
 )
 def test_the_last_turns_at_once_are_those_found_line_by_line(
-    tmp_path_factory, parts, end, count, flips
+    tmp_path_factory, parts, end, count, flips, block
 ):
     """P10 and P1 hold on the short way too: no damage believed, no half batch shown."""
     place: Path = tmp_path_factory.mktemp("log")
@@ -72,7 +74,10 @@ def test_the_last_turns_at_once_are_those_found_line_by_line(
     (place / "trip.jsonl").write_bytes(data + end)
     (place / "trip.jsonl").chmod(0o600)
     place.chmod(0o700)
-    with read.Reader(Folder.open(str(place)), "trip") as reader:
+    with (
+        patch.object(read, "_LAST_BLOCK", block),
+        read.Reader(Folder.open(str(place)), "trip") as reader,
+    ):
         at_once = reader.newest_at_once(count)
         if at_once is None:
             return
@@ -99,7 +104,8 @@ def _line_by_line(reader, count, told):
 
 def test_usual_turns_are_had_at_once(tmp_path):
     """What is never taken is never wrong: this way must be the one that most readings go."""
-    lines = [codec.turn_line(draft("user", f"turn {at}"), at + 1, NOW, None) for at in range(50)]
+    long = "x" * 3000  # so that twenty are more than is read at first
+    lines = [codec.turn_line(draft("user", long), at + 1, NOW, None) for at in range(50)]
     pair = [draft("user", "a"), draft("assistant", "b")]
     lines += [
         codec.turn_line(made, 51 + at, NOW, ("0123abcd", at, 2)) for at, made in enumerate(pair)
