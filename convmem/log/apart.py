@@ -31,7 +31,7 @@ def started(work: str, fd: int, *words: str) -> Popen[bytes] | None:
 
     Its input and output are pipes. Use it in ``finished``, also where it is not waited for.
     """
-    if os.name != "posix" or not sys.executable or not _has_cores():
+    if os.name != "posix" or not _runs_python() or not _has_cores():
         return None
     from subprocess import DEVNULL, PIPE, Popen
 
@@ -56,6 +56,12 @@ def finished(process: Popen[bytes]) -> bool:
     if not is_done:
         process.kill()
     return process.wait() == 0 and is_done
+
+
+def _runs_python() -> bool:
+    """Whether our own program is a Python: one that embeds it, or is frozen, would start itself."""
+    name = os.path.basename(sys.executable or "")
+    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
 
 
 def _has_cores() -> bool:

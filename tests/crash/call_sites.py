@@ -73,11 +73,12 @@ def unseen() -> list[str]:
 def sources() -> Iterator[tuple[str, ast.Module]]:
     """Yield the path below the package, and the source, of each of its modules there."""
     for floor in FLOORS:
-        for name in sorted(os.listdir(os.path.join(HOME, floor))):
-            if name.endswith(".py"):
-                path = os.path.join(floor, name)
-                with open(os.path.join(HOME, path), "rb") as file:
-                    yield path, ast.parse(file.read())
+        for folder, _, names in os.walk(os.path.join(HOME, floor)):
+            for name in sorted(names):
+                if name.endswith(".py"):
+                    path = os.path.join(folder, name)
+                    with open(path, "rb") as file:
+                        yield os.path.relpath(path, HOME), ast.parse(file.read())
 
 
 def _in(path: str, node: ast.AST, function: str) -> Iterator[Site]:
