@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from convmem.event_log import Observers as Observers
     from convmem.log.durability import Durability as Durability
     from convmem.log.follow import Cursor as Cursor
-    from convmem.log.survey import CompactionReport as CompactionReport
+    from convmem.log.removing.survey import CompactionReport as CompactionReport
     from convmem.metrics import Metrics as Metrics
     from convmem.progress import Observer as Observer
     from convmem.retention import RetentionPolicy as RetentionPolicy
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 # Loaded when first asked for: a shell command that appends one turn needs only some of them.
 _PLACES = {
     "Archive": "convmem.archive",
-    "CompactionReport": "convmem.log.survey",
+    "CompactionReport": "convmem.log.removing.survey",
     "ContextWindow": "convmem.context.window",
     "Conversation": "convmem.conversation",
     "ConversationNotFound": "convmem.errors",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from convmem.errors import ConvmemError
-    from convmem.log.trash import TrashFile
+    from convmem.log.removing.trash import TrashFile
     from convmem.rules import Rules
     from convmem.stores.health import Health, Limits
     from convmem.stores.protocol import Store

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from convmem.errors import ConvmemError
     from convmem.log.records import Damage
-    from convmem.log.survey import CompactionReport
+    from convmem.log.removing.survey import CompactionReport
 
 
 class EventLog(Observer):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from convmem.archive_plan import ConversationFacts, RoomPlan, Step, plan_archive, plan_room
 from convmem.errors import ConvmemError
-from convmem.log.removal import StillInUse
+from convmem.log.removing.removal import StillInUse
 from convmem.quantities import parse_stored_time
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from convmem.archive import Archive
     from convmem.conversation import Conversation
-    from convmem.log.survey import CompactionReport
+    from convmem.log.removing.survey import CompactionReport
     from convmem.retention import RetentionPolicy
     from convmem.rules import Rules
     from convmem.turns import Turn

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from convmem.errors import ConvmemError
     from convmem.log.records import Damage
-    from convmem.log.survey import CompactionReport
+    from convmem.log.removing.survey import CompactionReport
 
 # From a write that nobody syncs to a disk that is in trouble; in seconds.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from convmem.errors import ConvmemError
     from convmem.log.records import Damage
-    from convmem.log.survey import CompactionReport
+    from convmem.log.removing.survey import CompactionReport
 
 
 class Observer:

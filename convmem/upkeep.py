@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from convmem.archive import Archive
-    from convmem.log.cold_report import CompressionReport
-    from convmem.log.removal import Removal
-    from convmem.log.repair_plan import RepairReport
-    from convmem.log.restore import Restoration
-    from convmem.log.summary import Summarizer
-    from convmem.log.survey import CompactionReport
-    from convmem.log.verify_report import Finding, VerifyReport
+    from convmem.log.checks.repair_plan import RepairReport
+    from convmem.log.checks.verify_report import Finding, VerifyReport
+    from convmem.log.compressed.cold_report import CompressionReport
+    from convmem.log.removing.removal import Removal
+    from convmem.log.removing.restore import Restoration
+    from convmem.log.removing.summary import Summarizer
+    from convmem.log.removing.survey import CompactionReport
     from convmem.retention import RetentionPolicy
     from convmem.stores.protocol import Store
     from convmem.turns import Turn

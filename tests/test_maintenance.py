@@ -438,7 +438,7 @@ def test_one_conversation_that_cannot_be_worked_on_stops_no_other_7(cli, fill, l
     outside.write_text("precious")
     try:
         with Archive.open(cli.root) as archive:  # its own lock of compaction
-            from convmem.log.rewrite import exclusive
+            from convmem.log.removing.rewrite import exclusive
 
             folder = archive._store.upkeep._places.folder("default", create=False)
             with exclusive(folder, "c"):

@@ -10,7 +10,7 @@ import sys
 from array import array
 
 from convmem import __version__
-from convmem.log import apart, dropped_lines, survey
+from convmem.log.removing import apart, dropped_lines, survey
 
 
 def run(work: str, fd: int, words: list[str]) -> None:

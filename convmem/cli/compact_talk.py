@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from convmem.cli.boundary import one_line
 from convmem.cli.output.messages import Messages, stdout_is_terminal
 from convmem.errors import ConversationNotFound
-from convmem.log.survey import CompactionReport
-from convmem.log.trash import TrashFile
+from convmem.log.removing.survey import CompactionReport
+from convmem.log.removing.trash import TrashFile
 from convmem.maintenance import Done
 from convmem.quantities import format_count, format_size
 

@@ -15,8 +15,8 @@ from convmem.cli.places import namespace_of, open_archive, require_archive
 from convmem.cli.several import chosen
 from convmem.cli.spec import Context
 from convmem.errors import ConversationNotFound, ConvmemError, UsageError
-from convmem.log import cold_report
-from convmem.log.cold_report import CompressionReport
+from convmem.log.compressed import cold_report
+from convmem.log.compressed.cold_report import CompressionReport
 from convmem.progress import Observer
 from convmem.quantities import format_size
 

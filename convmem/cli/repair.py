@@ -12,8 +12,8 @@ from convmem.cli.places import namespace_of, open_archive, require_archive
 from convmem.cli.several import Watch, chosen, total_bytes
 from convmem.cli.spec import Context
 from convmem.errors import ConversationNotFound, ConvmemError
-from convmem.log.repair_plan import RepairReport
-from convmem.log.verify_report import DUPLICATE_ID, SEQ_DISORDER
+from convmem.log.checks.repair_plan import RepairReport
+from convmem.log.checks.verify_report import DUPLICATE_ID, SEQ_DISORDER
 
 _LEFT = {
     DUPLICATE_ID: "{} with the id of an earlier one that differs",

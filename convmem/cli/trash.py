@@ -12,9 +12,9 @@ from convmem.cli.output.messages import Healing, Messages, stdout_is_terminal
 from convmem.cli.places import namespace_of, open_archive
 from convmem.cli.spec import Context
 from convmem.errors import ConvmemError, UsageError
-from convmem.log import trash as kinds
-from convmem.log.restore import Restoration
-from convmem.log.trash import TrashFile
+from convmem.log.removing import trash as kinds
+from convmem.log.removing.restore import Restoration
+from convmem.log.removing.trash import TrashFile
 from convmem.quantities import format_count, format_size, format_time
 
 _KINDS = {kinds.TURNS: "turns", kinds.LOG: "conversation", kinds.STATE: "state"}

@@ -11,7 +11,7 @@ from convmem.cli.places import namespace_of, open_archive, require_archive
 from convmem.cli.several import Watch, chosen, total_bytes
 from convmem.cli.spec import Context
 from convmem.errors import ConversationNotFound, ConvmemError
-from convmem.log.verify_report import BLANK, NOT_UNPACKED, UNSEALED, Finding, VerifyReport
+from convmem.log.checks.verify_report import BLANK, NOT_UNPACKED, UNSEALED, Finding, VerifyReport
 from convmem.quantities import format_size
 
 TYPE_CHECKING = False

@@ -10,7 +10,8 @@ import os
 import time
 
 from convmem.errors import TurnConflict, storage_error
-from convmem.log import dropped, heal, known_ids, trash
+from convmem.log import heal, known_ids
+from convmem.log.removing import dropped, trash
 from convmem.quantities import parse_stored_time
 
 TYPE_CHECKING = False

@@ -18,12 +18,13 @@ from convmem.errors import (
     TurnConflict,
     storage_error,
 )
-from convmem.log import codec, deleted, heal, records
+from convmem.log import codec, heal, records
 from convmem.log.ahead import search_ahead
 from convmem.log.durability import OpenLog
 from convmem.log.files import forget_cached, write_all
 from convmem.log.known_ids import KnownIds
 from convmem.log.locks import SidecarLock
+from convmem.log.removing import deleted
 from convmem.quantities import moment_and_text
 
 TYPE_CHECKING = False
@@ -407,7 +408,7 @@ class Log:
             self.folder.stat(f"{self.name}.jsonl.zst")
         except FileNotFoundError:
             return False
-        from convmem.log import cold
+        from convmem.log.compressed import cold
 
         was_there, kept = cold.thaw_or_salvage(
             self.folder, self.name, lambda: self.known_last_seq(last_seq)

@@ -365,7 +365,7 @@ class Follower:
 
         The first is -1 if it is the log that was read to its end, compressed since.
         """
-        from convmem.log.cold_read import open_cold
+        from convmem.log.compressed.cold_read import open_cold
 
         cold = open_cold(folder, self._file.removesuffix(".jsonl"))
         try:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from convmem.log.cold_file import ColdFacts
-    from convmem.log.cold_read import Remnant, Unpacked
+    from convmem.log.compressed.cold_file import ColdFacts
+    from convmem.log.compressed.cold_read import Remnant, Unpacked
     from convmem.log.files import Folder
     from convmem.log.records import OnDamage, Record
     from convmem.turns import Turn
@@ -285,7 +285,7 @@ def _open_cold(folder: Folder, name: str) -> tuple[int, Unpacked | Remnant | Non
     for _ in range(_MOST_LOOKS):
         try:
             folder.stat(f"{name}.jsonl.zst")
-            from convmem.log.cold_read import open_cold
+            from convmem.log.compressed.cold_read import open_cold
 
             cold = open_cold(folder, name)
             return cold.fd, cold

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from convmem.errors import ConvmemError
-    from convmem.log.cold_report import CompressionReport
-    from convmem.log.removal import Removal
-    from convmem.log.repair_plan import RepairReport
-    from convmem.log.restore import Restoration
-    from convmem.log.summary import Summarizer
-    from convmem.log.survey import CompactionReport
-    from convmem.log.trash import TrashFile
-    from convmem.log.verify_report import Finding, VerifyReport
+    from convmem.log.checks.repair_plan import RepairReport
+    from convmem.log.checks.verify_report import Finding, VerifyReport
+    from convmem.log.compressed.cold_report import CompressionReport
+    from convmem.log.removing.removal import Removal
+    from convmem.log.removing.restore import Restoration
+    from convmem.log.removing.summary import Summarizer
+    from convmem.log.removing.survey import CompactionReport
+    from convmem.log.removing.trash import TrashFile
     from convmem.retention import RetentionPolicy
     from convmem.stores.health import Health, Limits
     from convmem.stores.stats import Stats

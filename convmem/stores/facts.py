@@ -260,7 +260,7 @@ def _of_compressed(folder: Folder, name: str, index: Index) -> Facts:
 
     Where they are damaged, what else is known of it.
     """
-    from convmem.log.cold_file import ColdFile
+    from convmem.log.compressed.cold_file import ColdFile
 
     try:
         with ColdFile(folder, name + COMPRESSED) as cold:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convmem.errors import storage_error
-from convmem.log import audit
+from convmem.log.removing import audit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

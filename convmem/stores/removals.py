@@ -6,7 +6,8 @@ import time
 
 from convmem import ids
 from convmem.errors import ConversationNotFound, StorageFull, storage_error
-from convmem.log import codec, deleted, dropped, locks, removal, restore, state, trash
+from convmem.log import codec, locks, state
+from convmem.log.removing import deleted, dropped, removal, restore, trash
 from convmem.stores.noted import Noted
 
 TYPE_CHECKING = False
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from convmem.log.files import Folder
-    from convmem.log.removal import Removal
-    from convmem.log.restore import Restoration
-    from convmem.log.trash import TrashFile
+    from convmem.log.removing.removal import Removal
+    from convmem.log.removing.restore import Restoration
+    from convmem.log.removing.trash import TrashFile
     from convmem.stores.places import Places
 
 

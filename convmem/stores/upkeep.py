@@ -6,7 +6,7 @@ import os
 
 from convmem import ids
 from convmem.errors import storage_error
-from convmem.log import compact, rewrite, survey
+from convmem.log.removing import compact, rewrite, survey
 from convmem.stores.noted import Noted
 
 TYPE_CHECKING = False
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from convmem.log.append import Log
-    from convmem.log.cold_report import CompressionReport
+    from convmem.log.checks.repair_plan import RepairReport
+    from convmem.log.checks.verify_report import Finding, VerifyReport
+    from convmem.log.compressed.cold_report import CompressionReport
     from convmem.log.files import Folder
-    from convmem.log.repair_plan import RepairReport
-    from convmem.log.summary import Summarizer
-    from convmem.log.survey import CompactionReport
-    from convmem.log.verify_report import Finding, VerifyReport
+    from convmem.log.removing.summary import Summarizer
+    from convmem.log.removing.survey import CompactionReport
     from convmem.retention import RetentionPolicy
     from convmem.stores.places import Places
 
@@ -138,7 +138,7 @@ class DirectoryUpkeep:
 
         With *idle_seconds* only if its last turn was longer ago than that at *now*.
         """
-        from convmem.log import cold_compress
+        from convmem.log.compressed import cold_compress
 
         try:
             return cold_compress.compress(
@@ -158,7 +158,7 @@ class DirectoryUpkeep:
         self, namespace: str, continuation_id: str, *, even_damaged: bool = False, dry_run: bool
     ) -> CompressionReport:
         """Make the conversation's log plain again; see ``log.cold_compress``."""
-        from convmem.log import cold_compress
+        from convmem.log.compressed import cold_compress
 
         try:
             return cold_compress.uncompress(
@@ -182,7 +182,7 @@ class DirectoryUpkeep:
         advanced: Callable[[int], None],
     ) -> VerifyReport:
         """Say of each byte of the log what it is; see ``log.verify``. Reads only."""
-        from convmem.log import verify
+        from convmem.log.checks import verify
 
         with self._places.reader(namespace, continuation_id) as reader:
             holes = reader.holes
@@ -200,7 +200,7 @@ class DirectoryUpkeep:
         advanced: Callable[[int], None],
     ) -> RepairReport:
         """Split what is fused, set damage aside, put turns in order; see ``log.repair``."""
-        from convmem.log import repair
+        from convmem.log.checks import repair
 
         with self._places.reader(namespace, continuation_id) as reader:
             is_salvaged = bool(reader.holes)
@@ -251,8 +251,9 @@ class DirectoryUpkeep:
         advanced: Callable[[int], None],
     ) -> RepairReport:
         """Make a damaged compressed log plain, as the next append would, and then repair it."""
-        from convmem.log import cold_compress, repair
-        from convmem.log.cold_read import Remnant
+        from convmem.log.checks import repair
+        from convmem.log.compressed import cold_compress
+        from convmem.log.compressed.cold_read import Remnant
 
         log = self._log_of(namespace, continuation_id)
         if dry_run:
@@ -282,7 +283,7 @@ class DirectoryUpkeep:
 
     def _log_of(self, namespace: str, continuation_id: str) -> Log:
         """Return the writing side of a log that is there, plain or compressed."""
-        from convmem.log import cold
+        from convmem.log.compressed import cold
 
         folder = self._places.folder(namespace, create=False)
         cold.find(folder, ids.encode_name(continuation_id))

@@ -592,7 +592,7 @@ def test_on_a_full_disk_a_restore_changes_nothing(cli, fill, log):
 
 def test_a_compressed_conversation_deletes_and_restores_like_any(cli, fill, log):
     """What is cold is no less there."""
-    pytest.importorskip("convmem.log.cold_compress")
+    pytest.importorskip("convmem.log.compressed.cold_compress")
     fill("trip", "other", turns=300)
     before = log().read_bytes()
     cli("compact", "trip", "--keep-last", "100")

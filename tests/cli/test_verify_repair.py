@@ -8,8 +8,8 @@ import os
 import pytest
 
 from convmem import Archive
-from convmem.log import rewrite
 from convmem.log.files import Folder
+from convmem.log.removing import rewrite
 
 JUNK = b"nonsense\n"
 

@@ -13,7 +13,7 @@ from commands import Command, run
 from ledger import _line
 
 from convmem import Archive, Conversation, Observer, RetentionPolicy
-from convmem.log.cold_file import zstd_library
+from convmem.log.compressed.cold_file import zstd_library
 
 _RULES = """\
 [[keep]]

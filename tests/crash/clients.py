@@ -17,7 +17,7 @@ from convmem.errors import (
     DurabilityUnknown,
     LockTimeout,
 )
-from convmem.log import audit
+from convmem.log.removing import audit
 
 
 def open_archive(root: str, *, durability: str = "none") -> Archive:

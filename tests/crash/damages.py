@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ledger import NAME
 
-from convmem.log import cold_file
+from convmem.log.compressed import cold_file
 from convmem.log.files import Folder
 
 

@@ -17,8 +17,10 @@ from fuzz_repair import Changes
 
 from convmem import jsontext
 from convmem.errors import ConvmemError, CorruptLog, InvalidTurn, UsageError
-from convmem.log import codec, cold_compress, cold_pack, dropped, read
+from convmem.log import codec, read
+from convmem.log.compressed import cold_compress, cold_pack
 from convmem.log.files import Folder
+from convmem.log.removing import dropped
 from convmem.log.state import FOLDER, State, file_name
 from convmem.rules import Rules
 from convmem.settings import SETTINGS, Settings
@@ -282,7 +284,7 @@ def missing_for_cold() -> str | None:
     """Say whether logs can be compressed here."""
     try:
         Logs()
-        from convmem.log.cold_file import zstd_library
+        from convmem.log.compressed.cold_file import zstd_library
 
         zstd_library()
     except UsageError as error:

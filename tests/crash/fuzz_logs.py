@@ -11,7 +11,8 @@ from random import Random
 from distort import Distorter, read_corpus
 from fuzz_judge import Judged, Written, is_mark, seal_holds, seq_of
 
-from convmem.log import codec, count, follow, known_ids, look, read, records, verify
+from convmem.log import codec, count, follow, known_ids, look, read, records
+from convmem.log.checks import verify
 from convmem.log.files import Folder
 from convmem.log.read import StoredTurn
 

@@ -15,7 +15,8 @@ from fuzz_judge import Judged, is_mark, is_turn, seal_holds, seq_of
 from fuzz_logs import LogBench
 
 from convmem import Archive, Observer, RetentionPolicy
-from convmem.log import codec, durability, files, heal, rewrite
+from convmem.log import codec, durability, files, heal
+from convmem.log.removing import rewrite
 
 _NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 _MOST_CASES_PER_ARCHIVE = 500

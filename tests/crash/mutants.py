@@ -8,26 +8,9 @@ from __future__ import annotations
 import os
 import time
 
-from convmem.log import (
-    append,
-    audit,
-    codec,
-    cold,
-    cold_batches,
-    cold_compress,
-    cold_salvage,
-    deleted,
-    dropped,
-    durability,
-    files,
-    heal,
-    known_ids,
-    locks,
-    restore,
-    rewrite,
-    state,
-    trash,
-)
+from convmem.log import append, codec, durability, files, heal, known_ids, locks, state
+from convmem.log.compressed import cold, cold_batches, cold_compress, cold_salvage
+from convmem.log.removing import audit, deleted, dropped, restore, rewrite, trash
 from convmem.stores import long_ids, removals
 
 

@@ -31,7 +31,8 @@ from convmem import (
     Observer,
     RetentionPolicy,
 )
-from convmem.log import compact, flusher, removal, restore  # noqa: F401 - loaded before the forks
+from convmem.log import flusher  # noqa: F401 - loaded before the forks
+from convmem.log.removing import compact, removal, restore  # noqa: F401 - loaded before the forks
 
 _PR_SET_PDEATHSIG = 1
 _OTHERS = ("aside", "apart")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from mutants import without_trash
 
-from convmem.log import codec, follow, heal, verify_split
+from convmem.log import codec, follow, heal
+from convmem.log.checks import verify_split
 
 __all__ = [
     "with_any_json_believed",

@@ -19,7 +19,9 @@ from told import Document, Told, merged, one_of
 
 from convmem import Archive, Durability, RetentionPolicy
 from convmem.errors import CorruptLog, DurabilityUnknown, LockTimeout, StorageError
-from convmem.log import cold_compress, cold_pack, files, flusher, trash
+from convmem.log import files, flusher
+from convmem.log.compressed import cold_compress, cold_pack
+from convmem.log.removing import trash
 from convmem.stores import facts, facts_index
 
 OTHER_KEY = "other"

@@ -22,7 +22,7 @@ from faults import no_sync
 from ledger import NAME, NAMESPACE
 
 from convmem import Archive, ConvmemError, Observer
-from convmem.log import cold_file
+from convmem.log.compressed import cold_file
 
 TURNS = 40
 CYCLES = int(os.environ.get("CONVMEM_KILL_CYCLES", "60"))

@@ -107,13 +107,13 @@ def test_the_shim_stands_before_all_that_changes_a_disk():
     assert [
         found.rpartition(":")[0] + found.rpartition(" ")[2] for found in call_sites.unseen()
     ] == [
-        "log/cold_read.pytempfile"  # for reading, where nothing else has room
+        "log/compressed/cold_read.pytempfile"  # for reading, where nothing else has room
     ]
 
 
 _STRUCK_NOWHERE = {
-    ("log/audit.py", "note", "sync_data"): "nobody asks for a note that lasts",
-    ("log/audit.py", "note", "inner.sync"): "as above",
+    ("log/removing/audit.py", "note", "sync_data"): "nobody asks for a note that lasts",
+    ("log/removing/audit.py", "note", "inner.sync"): "as above",
 }
 
 

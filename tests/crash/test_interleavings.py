@@ -11,8 +11,8 @@ import pytest
 from ledger import NAME, NAMESPACE, read_files
 
 from convmem import Archive, ConvmemError, Observer, RetentionPolicy, StorageFull
-from convmem.log import rewrite
 from convmem.log.locks import SidecarLock
+from convmem.log.removing import rewrite
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from ledger import NAME, NAMESPACE, Findings
 from power_bench import images
 
 from convmem import Archive, RetentionPolicy
-from convmem.log import durability, trash
+from convmem.log import durability
+from convmem.log.removing import trash
 
 SEED = int(os.environ.get("CONVMEM_SEED", str(random.SystemRandom().randrange(10**6))))
 _ALL = (*trial_power.TRIALS, *trial_shutdown.TRIALS)

@@ -20,7 +20,9 @@ from lab import Case, Control, Setup, Trial
 from ledger import NAME, NAMESPACE, OTHER, Findings
 
 from convmem import Archive, ConversationNotFound, ConvmemError, Observer, RetentionPolicy
-from convmem.log import durability, files, heal, read, repair, rewrite, verify
+from convmem.log import durability, files, heal, read
+from convmem.log.checks import repair, verify
+from convmem.log.removing import rewrite
 
 _STEPS = 60
 _LATER = timedelta(days=400)

@@ -12,7 +12,7 @@ from killing import Killing
 from ledger import LOST, NAME, NAMESPACE, OTHER, REORDERED, Findings, leftovers, look
 
 from convmem import Archive, ConversationNotFound, ConvmemError, Observer
-from convmem.log import trash
+from convmem.log.removing import trash
 
 UPKEEP = ("tidier", "summer", "deleter", "restorer", "purger", "packer", "repairer", "stater")
 EVERYBODY = ("single", "batch", "follower", *UPKEEP)

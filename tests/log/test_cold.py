@@ -25,7 +25,7 @@ from convmem import (
     TurnConflict,
 )
 from convmem.errors import StorageDenied, UsageError
-from convmem.log import cold, cold_compress, cold_file, cold_pack, cold_read
+from convmem.log.compressed import cold, cold_compress, cold_file, cold_pack, cold_read
 from convmem.log.files import Folder
 from convmem.stores import facts
 

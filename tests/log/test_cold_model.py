@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import rule
 from test_model import Conversations
 
-from convmem.log import cold_compress, cold_pack, cold_read
+from convmem.log.compressed import cold_compress, cold_pack, cold_read
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "60"))
 

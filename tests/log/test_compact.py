@@ -25,8 +25,9 @@ from convmem import (
     TurnConflict,
     jsontext,
 )
-from convmem.log import codec, dropped, files, heal, rewrite
+from convmem.log import codec, files, heal
 from convmem.log.files import Folder
+from convmem.log.removing import dropped, rewrite
 from convmem.turns import draft
 
 NOW = datetime.now(UTC)

@@ -11,7 +11,8 @@ import pytest
 
 from convmem import Archive, RetentionPolicy
 from convmem.errors import StorageFull
-from convmem.log import apart, at_once, codec, compact, survey_apart, trash
+from convmem.log import codec
+from convmem.log.removing import apart, at_once, compact, survey_apart, trash
 from convmem.turns import draft
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)

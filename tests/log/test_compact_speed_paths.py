@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from convmem import Archive, RetentionPolicy, TurnConflict, jsontext, maintenance
 from convmem.cli import compact_jobs
-from convmem.log import blocks, codec, files, survey
+from convmem.log import blocks, codec, files
 from convmem.log.files import Folder
+from convmem.log.removing import survey
 from convmem.turns import draft
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -110,7 +111,7 @@ def test_a_log_is_read_once_though_it_is_looked_at_before_it_is_locked(root, log
         return real(*given)
 
     monkeypatch.setattr(survey, "survey_log", counted)
-    monkeypatch.setattr("convmem.log.compact.survey_log", counted)
+    monkeypatch.setattr("convmem.log.removing.compact.survey_log", counted)
     with Archive.open(root) as archive:
         size = log().stat().st_size
         assert archive.conversation("trip").compact(RetentionPolicy(keep_last=3)).dropped == 27

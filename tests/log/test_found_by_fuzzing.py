@@ -8,9 +8,11 @@ import pytest
 from verify_logs import BY_HAND, batch, line
 
 from convmem import Archive, CorruptLog, UsageError
-from convmem.log import codec, dropped, look, verify
+from convmem.log import codec, look
+from convmem.log.checks import verify
+from convmem.log.checks.verify_split import split
 from convmem.log.files import Folder
-from convmem.log.verify_split import split
+from convmem.log.removing import dropped
 from convmem.settings import Settings
 
 

@@ -22,7 +22,8 @@ from hypothesis.stateful import (
 )
 
 from convmem import Archive, Observer, RetentionPolicy, TurnConflict
-from convmem.log import codec, durability, files, heal, rewrite
+from convmem.log import codec, durability, files, heal
+from convmem.log.removing import rewrite
 from convmem.turns import draft
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "100"))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from convmem import Archive, ConversationNotFound
-from convmem.log import removal, state, trash
+from convmem.log import state
+from convmem.log.removing import removal, trash
 
 
 @pytest.fixture

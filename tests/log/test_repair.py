@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from verify_logs import BY_HAND, batch, broken_logs, line
 
 from convmem import Archive, LockTimeout, StorageError, StorageFull
-from convmem.log import codec, files, read, repair, rewrite, verify
+from convmem.log import codec, files, read
 from convmem.log.append import Log
+from convmem.log.checks import repair, verify
 from convmem.log.files import Folder
+from convmem.log.removing import rewrite
 
 
 @pytest.fixture(autouse=True)

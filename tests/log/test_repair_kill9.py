@@ -43,7 +43,7 @@ from convmem.log import heal
 heal.set_aside = lambda folder, name, fd, spans: "nothing"
 """,
     "the log is rewritten where it stands": """
-from convmem.log import rewrite
+from convmem.log.removing import rewrite
 from convmem.log.files import write_all
 def replace(self, *, seq_floor=False):
     self.copy(())
@@ -57,7 +57,7 @@ def replace(self, *, seq_floor=False):
 rewrite.Rewrite.replace = replace
 """,
     "what comes meanwhile is not copied": """
-from convmem.log import rewrite
+from convmem.log.removing import rewrite
 def replace(self, *, seq_floor=False):
     self.copy(())
     self.folder.rename(self._temporary, self.log.name + ".jsonl")

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from convmem import Archive, ConversationNotFound, Observer, RetentionPolicy
-from convmem.log import append, compact, durability, files, heal, state
+from convmem.log import append, durability, files, heal, state
+from convmem.log.removing import compact
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "100"))
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from verify_logs import BY_HAND, batch, broken_logs, line
 
-from convmem.log import codec, verify
+from convmem.log import codec
+from convmem.log.checks import verify
 
 
 def check(data, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convmem.log import codec
-from convmem.log.verify_split import is_cut_short, split
+from convmem.log.checks.verify_split import is_cut_short, split
 from convmem.turns import draft
 
 STAMP = "2026-11-21T09:00:00.123456Z"

@@ -38,7 +38,7 @@ def fill(root):
 @pytest.fixture
 def compressing():
     """Skip where zstd is not installed."""
-    pytest.importorskip("convmem.log.cold_file").zstd_library()
+    pytest.importorskip("convmem.log.compressed.cold_file").zstd_library()
 
 
 def snapshot(root, but=""):

@@ -20,7 +20,8 @@ from inside import Inside
 
 import convmem
 from convmem import Archive, Observer
-from convmem.log import append, durability, files, heal, rewrite, state
+from convmem.log import append, durability, files, heal, state
+from convmem.log.removing import rewrite
 
 CRONTAB = Path(convmem.__file__).parents[1] / "examples" / "crontab"
 DAYS = int(os.environ.get("CONVMEM_YEAR_DAYS", "365"))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from convmem.cli.output.messages import Messages
     from convmem.cli.output.pager import Pager
     from convmem.cli.output.terminal import Sink
-    from convmem.log.trash import TrashFile
+    from convmem.log.removing.trash import TrashFile
 
     class Row(Protocol):
         """What the list shows of a conversation."""

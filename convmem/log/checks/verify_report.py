@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from convmem.log import codec
-from convmem.log.verify_split import is_cut_short, split
+from convmem.log.checks.verify_split import is_cut_short, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from convmem.log.verify_split import Part
+    from convmem.log.checks.verify_split import Part
 
 OK = "ok"
 UNSEALED = "unsealed"

@@ -19,20 +19,21 @@ from __future__ import annotations
 import os
 
 from convmem.errors import storage_error
-from convmem.log import codec, heal, repair_survey
+from convmem.log import codec, heal
+from convmem.log.checks import repair_survey
+from convmem.log.checks.repair_survey import make_plan
 from convmem.log.files import check_room, sync_data, write_all
 from convmem.log.locks import SidecarLock
-from convmem.log.repair_survey import make_plan
-from convmem.log.rewrite import Rewrite
+from convmem.log.removing.rewrite import Rewrite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from convmem.log.append import Log
+    from convmem.log.checks.repair_plan import Plan, RepairReport
     from convmem.log.files import Folder
-    from convmem.log.repair_plan import Plan, RepairReport
-    from convmem.log.rewrite import Leftovers
+    from convmem.log.removing.rewrite import Leftovers
 
 
 def look(fd: int, size: int, advanced: Callable[[int], None]) -> Plan:

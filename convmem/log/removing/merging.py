@@ -9,7 +9,8 @@ import heapq
 import os
 import zlib
 
-from convmem.log import codec, lines, records, summary
+from convmem.log import codec, lines, records
+from convmem.log.removing import summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import time
 from itertools import islice
 
 from convmem import jsontext
-from convmem.log import codec, lines, records, verify_ids
-from convmem.log.verify_report import (
+from convmem.log import codec, lines, records
+from convmem.log.checks import verify_ids
+from convmem.log.checks.verify_report import (
     BLANK,
     CHECKSUM,
     DUPLICATE_ID,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from convmem.errors import CorruptLog
-from convmem.log.cold_file import ENDING, ColdFacts, ColdFile, zstd_library
+from convmem.log.compressed.cold_file import ENDING, ColdFacts, ColdFile, zstd_library
 from convmem.log.files import check_room, temporary_name, write_aside
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ def thaw_or_salvage(
     try:
         return thaw(folder, name), None
     except CorruptLog:
-        from convmem.log import cold_salvage
+        from convmem.log.compressed import cold_salvage
 
         return True, cold_salvage.salvage(folder, name, known_last_seq())
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 
-from convmem.log import codec, heal, lines, records, verify, verify_report
-from convmem.log.repair_plan import OPEN, PART, Plan
-from convmem.log.verify_split import split
+from convmem.log import codec, heal, lines, records
+from convmem.log.checks import verify, verify_report
+from convmem.log.checks.repair_plan import OPEN, PART, Plan
+from convmem.log.checks.verify_split import split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from convmem.log.verify_report import Finding
-    from convmem.log.verify_split import Part
+    from convmem.log.checks.verify_report import Finding
+    from convmem.log.checks.verify_split import Part
 
 
 def make_plan(

@@ -6,11 +6,11 @@ import os
 from datetime import datetime
 
 from convmem.errors import CorruptLog, storage_error
-from convmem.log.cold import file_of, find, thaw, thaw_or_salvage
-from convmem.log.cold_file import ENDING, ColdFile, zstd_library
-from convmem.log.cold_pack import Packer
-from convmem.log.cold_read import Remnant
-from convmem.log.cold_report import (
+from convmem.log.compressed.cold import file_of, find, thaw, thaw_or_salvage
+from convmem.log.compressed.cold_file import ENDING, ColdFile, zstd_library
+from convmem.log.compressed.cold_pack import Packer
+from convmem.log.compressed.cold_read import Remnant
+from convmem.log.compressed.cold_report import (
     ALREADY,
     CHANGED,
     COMPRESSED,
@@ -31,14 +31,14 @@ from convmem.log.files import (
 )
 from convmem.log.locks import SidecarLock
 from convmem.log.look import look
-from convmem.log.rewrite import exclusive, find_leftovers, sweep
+from convmem.log.removing.rewrite import exclusive, find_leftovers, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from convmem.log.append import Log
-    from convmem.log.rewrite import Leftovers
+    from convmem.log.removing.rewrite import Leftovers
 
 # Disks give room by such blocks: what saves none saves nothing.
 _BLOCK_BYTES = 4096

@@ -8,7 +8,7 @@ import zlib
 from convmem import jsontext
 from convmem.errors import CorruptLog, UsageError
 from convmem.log import codec, lines
-from convmem.log.cold_file import (
+from convmem.log.compressed.cold_file import (
     ENTRY,
     FACTS_MAGIC,
     FOOT,

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from convmem.errors import CorruptLog
-from convmem.log import codec, verify_ids, verify_report
+from convmem.log import codec
+from convmem.log.checks import verify_ids, verify_report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

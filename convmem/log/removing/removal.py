@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 
 from convmem.errors import ConvmemError, DurabilityUnknown, storage_error
-from convmem.log import deleted, state, trash
-from convmem.log.cold_file import ENDING
+from convmem.log import state
+from convmem.log.compressed.cold_file import ENDING
 from convmem.log.look import look
+from convmem.log.removing import deleted, trash
 from convmem.quantities import format_time
 
 TYPE_CHECKING = False

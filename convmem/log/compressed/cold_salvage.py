@@ -12,8 +12,9 @@ import os
 
 from convmem import jsontext
 from convmem.errors import CorruptLog, StorageFull
-from convmem.log import codec, cold_batches, heal, lines
-from convmem.log.cold_file import (
+from convmem.log import codec, heal, lines
+from convmem.log.compressed import cold_batches
+from convmem.log.compressed.cold_file import (
     CHECKSUM_BYTES,
     ENDING,
     FACTS_MAGIC,

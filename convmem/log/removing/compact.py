@@ -9,11 +9,12 @@ import time
 from bisect import bisect_left
 
 from convmem.errors import UsageError, storage_error
-from convmem.log import codec, dropped, heal, lines, summary, trash
-from convmem.log.at_once import all_at_once
+from convmem.log import codec, heal, lines
 from convmem.log.files import check_room
-from convmem.log.rewrite import Rewrite
-from convmem.log.survey import CompactionReport, Survey, loose_turns, report_on, survey_log
+from convmem.log.removing import dropped, summary, trash
+from convmem.log.removing.at_once import all_at_once
+from convmem.log.removing.rewrite import Rewrite
+from convmem.log.removing.survey import CompactionReport, Survey, loose_turns, report_on, survey_log
 from convmem.retention import RetentionPlan, RetentionPolicy, plan
 
 TYPE_CHECKING = False
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
     from convmem.log.append import Log
     from convmem.log.files import Piece
-    from convmem.log.rewrite import Leftovers
-    from convmem.log.summary import Summarizer
-    from convmem.log.survey import Preview
+    from convmem.log.removing.rewrite import Leftovers
+    from convmem.log.removing.summary import Summarizer
+    from convmem.log.removing.survey import Preview
 
 
 def compact(

@@ -11,9 +11,10 @@ import os
 from array import array
 
 from convmem import jsontext
-from convmem.log import apart, codec, dropped_lines, lines
-from convmem.log.dropped_lines import remembered, whole_lines
+from convmem.log import codec, lines
 from convmem.log.files import temporary_name, write_aside
+from convmem.log.removing import apart, dropped_lines
+from convmem.log.removing.dropped_lines import remembered, whole_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

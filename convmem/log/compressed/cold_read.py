@@ -11,14 +11,14 @@ import os
 
 from convmem.errors import CorruptLog, StorageFull, storage_error
 from convmem.log import codec, lines
-from convmem.log.cold_file import ENDING, SMALL_STEP, ColdFile, zstd_library
+from convmem.log.compressed.cold_file import ENDING, SMALL_STEP, ColdFile, zstd_library
 from convmem.log.files import write_all, write_all_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from convmem.log.cold_file import ColdFacts, Part
+    from convmem.log.compressed.cold_file import ColdFacts, Part
     from convmem.log.files import Folder
 
 # What one reader may take of the memory.
@@ -157,7 +157,7 @@ class Remnant:
     facts = None
 
     def __init__(self, folder: Folder, name: str, *, known_last_seq: int | None = None) -> None:
-        from convmem.log import cold_salvage
+        from convmem.log.compressed import cold_salvage
 
         self.fd = -1
         zstd_library()

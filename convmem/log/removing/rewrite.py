@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from convmem.errors import ConvmemError, DurabilityUnknown, LockTimeout
-from convmem.log import codec, deleted, dropped, heal, locks, trash
+from convmem.log import codec, heal, locks
 from convmem.log.files import (
     copy_pieces,
     owner_of_temporary,
@@ -17,6 +17,7 @@ from convmem.log.files import (
     temporary_name,
     write_all,
 )
+from convmem.log.removing import deleted, dropped, trash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from datetime import datetime
 from itertools import islice
 from operator import itemgetter
 
-from convmem.log import blocks, codec, heal, records, summary
+from convmem.log import blocks, codec, heal, records
 from convmem.log.read import StoredTurn, turns_of
 from convmem.log.records import Record
-from convmem.log.survey_apart import Apart, SecondHalf, as_bytes
+from convmem.log.removing import summary
+from convmem.log.removing.survey_apart import Apart, SecondHalf, as_bytes
 from convmem.quantities import format_time, parse_stored_time
 from convmem.retention import KEPT, Facts, RetentionPlan, RetentionPolicy, TurnFacts, plan
 from convmem.tools import HINTS, may_have_tools, tool_ids

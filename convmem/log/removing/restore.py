@@ -10,10 +10,11 @@ import os
 from contextlib import ExitStack
 
 from convmem.errors import LockTimeout, storage_error
-from convmem.log import records, state, trash
-from convmem.log.merging import Merge, Source
+from convmem.log import records, state
 from convmem.log.read import Reader
-from convmem.log.rewrite import Rewrite
+from convmem.log.removing import trash
+from convmem.log.removing.merging import Merge, Source
+from convmem.log.removing.rewrite import Rewrite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from convmem.log.append import Log
     from convmem.log.files import Folder, Piece
-    from convmem.log.trash import TrashFile
+    from convmem.log.removing.trash import TrashFile
 
 
 class Restoration:

@@ -7,14 +7,15 @@ who asked goes on by himself.
 from __future__ import annotations
 
 from convmem import jsontext
-from convmem.log import apart, lines
+from convmem.log import lines
+from convmem.log.removing import apart
 from convmem.retention import Facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subprocess import Popen
 
-    from convmem.log.survey import Survey
+    from convmem.log.removing.survey import Survey
 
 
 class SecondHalf:

@@ -1,0 +1,1 @@
+"""Compressed logs: conversations that nobody uses, and how they come back."""

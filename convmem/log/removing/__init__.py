@@ -1,0 +1,1 @@
+"""Turns that go: decided, put away, remembered, brought back."""
