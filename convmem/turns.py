@@ -154,6 +154,7 @@ def turn_from_object(value: Any) -> Turn | None:
     turn._stored_ts = take("ts", None)
     turn.meta = meta if type(meta) is dict else None
     take("_c", None)
+    take("_b", None)
     if value:
         value = {key: item for key, item in value.items() if not key.startswith("_")}
     turn.extra = value

@@ -139,6 +139,20 @@ def any_ends_like_a_batch(lines: list[bytes]) -> bool:
     return b"]" in [line[-SEAL_BYTES - 1 : -SEAL_BYTES] for line in lines]
 
 
+def leaves_a_batch_open(lines: list[bytes]) -> bool:
+    """Whether among sealed *lines*, the last of a log, a batch lacks a line that came later."""
+    if not any_ends_like_a_batch(lines):
+        return False
+    marks = list(
+        map(_BATCH.search, [line[-SEAL_BYTES - _BATCH_BYTES : -SEAL_BYTES] for line in lines])
+    )
+    names = [None if mark is None else mark[1] for mark in marks] + [None]
+    return any(
+        mark is not None and mark[1] != following and int(mark[2]) != int(mark[3]) - 1
+        for mark, following in zip(marks, names[1:], strict=True)
+    )
+
+
 def seal_holds(line: bytes) -> bool:
     """Whether the sealed *line* is what was written."""
     return _crc_of(line) == line[-10:-2]

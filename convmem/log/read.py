@@ -201,7 +201,7 @@ class Reader:
             data = read_exactly(self._fd, take, self.end - take)
             if len(data) < take:
                 return None  # cut meanwhile
-        if not codec.are_intact(found) or not _are_whole(found):
+        if not codec.are_intact(found) or codec.leaves_a_batch_open(found):
             return None
         turns = codec.parse_all(found)
         if turns is None:
@@ -313,18 +313,6 @@ def turns_of(found: Iterator[Record], damaged: OnDamage) -> Iterator[StoredTurn]
                 damaged(records.Damage(record.offset, len(line), codec.NOT_A_TURN))
             else:
                 yield StoredTurn(line, record.offset, turn)
-
-
-def _are_whole(found: list[bytes]) -> bool:
-    """Whether no batch among the last lines of a log lacks its end."""
-    if not codec.any_ends_like_a_batch(found):
-        return True
-    marks = [codec.batch_mark(line) for line in found]
-    names = [None if mark is None else mark[0] for mark in marks] + [None]
-    return all(
-        mark is None or mark[1] == mark[2] - 1 or names[at + 1] == mark[0]
-        for at, mark in enumerate(marks)
-    )
 
 
 def newest(

@@ -82,6 +82,9 @@ def main() -> int:
     if all(tally.skipped is not None for tally in tallies):
         console.print("this machine could run none of them: that shows nothing")
         return 1
+    if options.case is not None and not any(tally.cases for tally in tallies):
+        console.print(f"no case is called {options.case!r}: that shows nothing", markup=False)
+        return 1
     return int(not all(tally.is_good for tally in tallies))
 
 
@@ -104,6 +107,13 @@ def _carry_out(chosen: list[Trial], options: argparse.Namespace, console: Consol
             if not options.no_controls and options.case is None:
                 for control in trial.controls:
                     _take_out(control, tally, options, progress)
+            if not console.is_terminal:  # where no bar is shown, a long run must say that it lives
+                console.print(
+                    f"{trial.name}: {tally.cases:,} {trial.unit}, {tally.seconds:,.0f} s,"
+                    f" {'as promised' if tally.is_good else 'NOT AS PROMISED'}",
+                    markup=False,
+                    highlight=False,
+                )
     return tallies
 
 
