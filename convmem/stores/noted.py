@@ -30,7 +30,7 @@ class Noted:
             return
         undone = {**self._entry, "undone": str(error)}
         try:
-            audit.note(self._folder, self._now, undone, is_lasting=False)
+            audit.note(self._folder, self._now, undone)
         except OSError:
             return  # the error itself is raised, and says more
 
@@ -47,7 +47,7 @@ class Noted:
             **{key: value for key, value in more.items() if value is not None},
         }
         try:
-            audit.note(self._folder, self._now, self._entry, is_lasting=False)
+            audit.note(self._folder, self._now, self._entry)
         except OSError as error:
             self._entry = None
             raise storage_error(error, "cannot write the audit log") from error

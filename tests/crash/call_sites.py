@@ -45,11 +45,6 @@ class Site:
     def __str__(self) -> str:
         return f"{self.path}:{self.first} {self.function}: {self.callee}"
 
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What stays the same while the lines move."""
-        return self.path, self.function, self.callee
-
 
 def all_sites() -> list[Site]:
     """Return every call that changes a disk, in order."""

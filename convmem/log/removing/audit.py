@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from convmem import jsontext
-from convmem.log.files import sync_data, write_all
+from convmem.log.files import write_all
 from convmem.log.locks import fcntl
 from convmem.quantities import format_time
 
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
 FOLDER = ".audit"
 
 
-def note(folder: Folder, now: datetime, entry: Mapping[str, Any], *, is_lasting: bool) -> None:
+def note(folder: Folder, now: datetime, entry: Mapping[str, Any]) -> None:
     """Append *entry* to the audit log of the namespace in *folder*.
 
     Args:
         now: When, as age is measured; the month of it names the file.
-        is_lasting: Sync it before returning.
 
     Raises:
         OSError: It could not be written; then nothing should go.
@@ -39,7 +38,7 @@ def note(folder: Folder, now: datetime, entry: Mapping[str, Any], *, is_lasting:
     text = format_time(now)
     line = jsontext.dumps({"ts": text, "pid": os.getpid(), **entry}) + b"\n"
     name = f"{text[:7]}.jsonl"
-    inner = folder.subfolder(FOLDER, is_lasting=is_lasting)
+    inner = folder.subfolder(FOLDER, is_lasting=False)
     try:
         fd = _open(inner, name)
         try:
@@ -56,12 +55,8 @@ def note(folder: Folder, now: datetime, entry: Mapping[str, Any], *, is_lasting:
                 if os.fstat(fd).st_size < size + len(line):
                     os.ftruncate(fd, size)
                 raise
-            if is_lasting:
-                sync_data(fd)
         finally:
             os.close(fd)
-        if is_lasting:
-            inner.sync()
     finally:
         inner.close()
 
