@@ -322,10 +322,12 @@ class _Server:
         while True:
             for fd, _ in poll.poll():
                 if fd == self._orders:
-                    size = _read_all(fd, 4)
-                    if len(size) < 4:
-                        return
-                    what, given = pickle.loads(_read_all(fd, struct.unpack("<I", size)[0]))
+                    head = _read_all(fd, 4)
+                    size = struct.unpack("<I", head)[0] if len(head) == 4 else 0
+                    order = _read_all(fd, size)
+                    if not order or len(order) < size:
+                        return  # killed in the middle of a word, perhaps
+                    what, given = pickle.loads(order)
                     if what == "is_there":
                         poll.register(self._fuse, select.POLLIN)
                     reply = pickle.dumps(getattr(self._disk, what)(*given))
