@@ -258,9 +258,9 @@ class Archive:
             [Group(place, name, drafts) for name, (drafts, _) in groups.items()],
             durability=self._durability,
         )
-        for (drafts, places), outcome in zip(groups.values(), settled, strict=True):
+        for (_, places), outcome in zip(groups.values(), settled, strict=True):
             for nth, at in enumerate(places):
-                answers[at] = _one_of(outcome, nth, drafts[nth])
+                answers[at] = _one_of(outcome, nth)
         return [answer for answer in answers if answer is not None]
 
     def record_lines(
@@ -361,11 +361,11 @@ class Archive:
         return self._store
 
 
-def _one_of(outcome: Answers | Exception, nth: int, draft: Draft) -> Turn | Exception:
+def _one_of(outcome: Answers | Exception, nth: int) -> Turn | Exception:
     if not isinstance(outcome, Exception):
         return outcome[nth]
-    if isinstance(outcome, StorageFull):  # the disk took some of the lines
-        return next((turn for turn in outcome.stored if turn.id == draft.id), outcome)
+    if isinstance(outcome, StorageFull) and outcome.answers:  # the disk took some of the lines
+        return outcome.answers[nth] or outcome
     return outcome
 
 

@@ -98,11 +98,13 @@ class StorageFull(StorageError):
     """No room (disk, quota or size limit). The file is as it was; it works again with room.
 
     ``stored`` holds the turns of the same call that were kept: always none for a single turn or
-    an atomic batch.
+    an atomic batch. ``answers`` says of each turn of the call, in order, what became of it: the
+    turn as stored, the conflict that kept it out, or ``None`` where there was no room.
     """
 
     kind = "full"
     stored: Sequence[Turn] = ()
+    answers: Sequence[Turn | TurnConflict | None] = ()
 
 
 class DurabilityUnknown(StorageError):

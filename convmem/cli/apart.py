@@ -15,6 +15,7 @@ from convmem.log.removing import apart, dropped_lines, survey
 
 def run(work: str, fd: int, words: list[str]) -> None:
     """Do the work on the open file *fd*, and write what it found to standard output."""
+    sys.stdout.buffer.write(apart.BEGIN)
     if work == "survey":
         start, end, cutoff = words
         sys.stdout.buffer.write(survey.answer(fd, int(start), int(end), cutoff))

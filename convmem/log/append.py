@@ -510,10 +510,14 @@ def _in_part(
     """Return the error of a write that did not get as far as turn *first_lost*, with the others."""
     failure = storage_error(error, f"cannot append to {where}")
     if isinstance(failure, StorageFull):
+        failure.answers = [
+            answer if isinstance(answer, TurnConflict) or (answer.seq or 0) < first_lost else None
+            for answer in answers
+        ]
         failure.stored = [
             answer
-            for answer in answers
-            if not isinstance(answer, TurnConflict) and (answer.seq or 0) < first_lost
+            for answer in failure.answers
+            if answer is not None and not isinstance(answer, TurnConflict)
         ]
         failure.hint = f"{len(failure.stored)} turns before it were kept; make room and try again"
     return failure

@@ -139,6 +139,12 @@ def any_ends_like_a_batch(lines: list[bytes]) -> bool:
     return b"]" in [line[-SEAL_BYTES - 1 : -SEAL_BYTES] for line in lines]
 
 
+def place_in_batch(line: bytes) -> int:
+    """Return how many turns of its batch stood before *line*; 0 where it is of none."""
+    mark = batch_mark(line) if ends_like_a_batch(line) else None
+    return 0 if mark is None or not is_sealed(line) else mark[1]
+
+
 def leaves_a_batch_open(lines: list[bytes]) -> bool:
     """Whether among sealed *lines*, the last of a log, a batch lacks a line that came later."""
     if not any_ends_like_a_batch(lines):

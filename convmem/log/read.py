@@ -182,27 +182,13 @@ class Reader:
         ``None`` where that would be too long, or any line there is unusual: ``newest_first`` can
         tell then, at twice the cost.
         """
-        data = self._last_block
-        if self.end != self.size or not data:
+        if self.end != self.size or not self._last_block:
             return None
-        while True:
-            found = data.rsplit(b"\n", count + 1)
-            found.pop()
-            if len(found) > count:
-                del found[0]
-                break
-            if len(data) == self.end:
-                break
-            if len(data) >= _MOST_AT_ONCE:
-                return None
-            # As much as that many lines of this length take, and some more.
-            length = len(data) // max(1, len(found) - 1)
-            take = min(max(2 * len(data), (count + 4) * length), _MOST_AT_ONCE, self.end)
-            data = read_exactly(self._fd, take, self.end - take)
-            if len(data) < take:
-                return None  # cut meanwhile
-        if not codec.are_intact(found) or codec.leaves_a_batch_open(found):
+        found = self._last_lines(count)
+        if found is None or not codec.are_intact(found) or codec.leaves_a_batch_open(found):
             return None
+        if found and codec.place_in_batch(found[0]):
+            return None  # what stands before in its batch decides whether that is whole
         turns = codec.parse_all(found)
         if turns is None:
             return None
@@ -212,6 +198,26 @@ class Reader:
             StoredTurn(line, start + offset, turn)
             for line, offset, turn in zip(found, offsets, turns, strict=False)
         ]
+
+    def _last_lines(self, count: int) -> list[bytes] | None:
+        """Return the last *count* lines, or all there are; ``None`` where they are too long."""
+        data = self._last_block
+        while True:
+            found = data.rsplit(b"\n", count + 1)
+            found.pop()
+            if len(found) > count:
+                del found[0]
+                return found
+            if len(data) == self.end:
+                return found
+            if len(data) >= _MOST_AT_ONCE:
+                return None
+            # As much as that many lines of this length take, and some more.
+            length = len(data) // max(1, len(found) - 1)
+            take = min(max(2 * len(data), (count + 4) * length), _MOST_AT_ONCE, self.end)
+            data = read_exactly(self._fd, take, self.end - take)
+            if len(data) < take:
+                return None  # cut meanwhile
 
     def newest_first(self, damaged: OnDamage) -> Iterator[StoredTurn]:
         """Yield the turns from the last to the first; the cost follows what is taken."""

@@ -93,14 +93,13 @@ class RecordedLines:
         self, continuation_id: str, sheet: Sheet, error: Exception
     ) -> list[tuple[int, Exception]]:
         """Do the same where the sheet was not stored, or only its first rows."""
-        stored = {turn.id: turn for turn in error.stored} if isinstance(error, StorageFull) else {}
+        answers = error.answers if isinstance(error, StorageFull) else ()
         failures: list[tuple[int, Exception]] = []
-        for row, number in enumerate(sheet.numbers):
-            turn = stored.get(sheet.id_of(row))
-            if turn is None:
-                failures.append((number, error))
+        for number, answer in zip(sheet.numbers, answers or [None] * len(sheet), strict=True):
+            if answer is None or isinstance(answer, TurnConflict):
+                failures.append((number, answer or error))
             else:
-                self._single.append(_line_of(number, continuation_id, turn))
+                self._single.append(_line_of(number, continuation_id, answer))
         self.count += len(sheet) - len(failures)
         return failures
 

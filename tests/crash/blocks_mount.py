@@ -15,6 +15,8 @@ import struct
 import subprocess
 import time
 
+from lab import may_not_mount
+
 SECTOR = 512
 MEBIBYTE = 1 << 20
 
@@ -74,8 +76,8 @@ kernel = _Kernel()
 
 def missing(kind: str) -> str | None:
     """Say what this machine lacks for trials with file systems of that kind, or ``None``."""
-    if os.geteuid() != 0:
-        return "needs root"
+    if reason := may_not_mount():
+        return reason
     maker = _KINDS[kind][1][0]
     if shutil.which(maker) is None:
         return f"needs {maker}"

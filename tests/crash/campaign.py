@@ -16,6 +16,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import dataclass, field
 
 from lab import Control, Setup, Trial
@@ -39,10 +40,11 @@ class Tally:
     skipped: str | None = None
     uncaught: list[str] = field(default_factory=list)
     caught: int = 0
+    broken: str | None = None  # why it was not carried out to its end
 
     @property
     def is_good(self) -> bool:
-        return not self.findings and not self.uncaught
+        return not self.findings and not self.uncaught and self.broken is None
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -50,6 +52,7 @@ class Tally:
             "promise": self.trial.promise,
             "unit": self.trial.unit,
             "skipped": self.skipped,
+            "broken": self.broken,
             "cases": self.cases,
             "answered": self.answered,
             "seconds": round(self.seconds, 1),
@@ -66,7 +69,8 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 140)
     if options.list:
         for trial in TRIALS:
-            print(f"{trial.name}: {trial.promise}")
+            goal = "all there are" if trial.goal is None else f"{trial.goal:,}"
+            print(f"{trial.name}: {trial.promise} ({goal} {trial.unit})")
         return 0
     chosen = [trial for trial in TRIALS if not options.only or trial.name in options.only]
     console.print(f"seed {options.seed}")
@@ -103,10 +107,16 @@ def _carry_out(chosen: list[Trial], options: argparse.Namespace, console: Consol
             if tally.skipped is not None:
                 console.print(f"{trial.name}: skipped: {tally.skipped}", markup=False)
                 continue
-            _try(trial, tally, options, progress)
-            if not options.no_controls and options.case is None:
-                for control in trial.controls:
-                    _take_out(control, tally, options, progress)
+            try:
+                _try(trial, tally, options, progress)
+                if not options.no_controls and options.case is None:
+                    for control in trial.controls:
+                        _take_out(control, tally, options, progress)
+            except KeyboardInterrupt:
+                tally.broken = "interrupted"
+                break
+            except Exception:  # hours of other trials must not go with this one
+                tally.broken = traceback.format_exc()
             if not console.is_terminal:  # where no bar is shown, a long run must say that it lives
                 console.print(
                     f"{trial.name}: {tally.cases:,} {trial.unit}, {tally.seconds:,.0f} s,"
@@ -184,6 +194,12 @@ def _explain(tallies: list[Tally], seed: int, console: Console) -> None:
                 markup=False,
                 highlight=False,
             )
+        if tally.broken is not None:
+            console.print(
+                f"{tally.trial.name}: not carried out to its end: {tally.broken}",
+                markup=False,
+                highlight=False,
+            )
         for name in tally.uncaught:
             console.print(f"{tally.trial.name}: not caught: {name}", markup=False)
 
@@ -193,7 +209,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="say what there is, and end")
     parser.add_argument("--only", action="append", metavar="NAME", help="this trial (repeatable)")
     parser.add_argument(
-        "--scale", type=float, default=1.0, metavar="X", help="so much of each goal (default: 1)"
+        "--scale",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="so much of each goal that is a number (default: 1)",
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--case", metavar="LABEL", help="only the case of this label, again")
@@ -202,6 +222,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the archives stand")
     options = parser.parse_args()
     options.folder = os.path.realpath(options.folder)
+    if options.scale <= 0:
+        parser.error("--scale must be above 0")
+    if not os.path.isdir(options.folder):
+        parser.error(f"there is no folder {options.folder}")
+    if options.json:
+        try:
+            # Now: after hours it would be too late to hear of it.
+            with open(options.json, "a", encoding="utf-8"):
+                pass
+        except OSError as error:
+            parser.error(f"cannot write {options.json}: {error.strerror}")
     unknown = set(options.only or ()) - {trial.name for trial in TRIALS}
     if unknown:
         parser.error(f"no such trial: {', '.join(sorted(unknown))}; see --list")

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from lab import may_not_mount
+
 _SIZES = {"ext4": "64M", "xfs": "400M"}
 _PATIENCE_SECONDS = 20.0
 
@@ -118,8 +120,8 @@ class Device:
 
 def missing() -> str | None:
     """Say what this machine lacks to have disks that fail."""
-    if os.geteuid() != 0:
-        return "not root"
+    if reason := may_not_mount():
+        return reason
     needed = ("nbdkit", "nbdfuse", "losetup", "fusermount3", "mkfs.ext4", "mkfs.xfs")
     lacking = [name for name in needed if shutil.which(name) is None]
     if lacking:

@@ -8,6 +8,7 @@ the trial proves nothing. ``campaign.py`` carries trials out; the test_*.py here
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -86,6 +87,12 @@ class Trial:
     notes: dict[str, float] = field(default_factory=dict)
 
 
-def needs_root() -> str | None:
-    """Say so where we are not root."""
-    return None if os.geteuid() == 0 else "not root"
+def may_not_mount() -> str | None:
+    """Say so where we may not mount: not root, or root of a container without the right to."""
+    if os.geteuid() != 0:
+        return "not root"
+    try:
+        tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return "unshare is not installed"
+    return None if tried.returncode == 0 else "may not mount, though root"

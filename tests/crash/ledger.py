@@ -238,13 +238,13 @@ def look(
     """
     with Archive.open(root, observer=Observer()) as archive:
         try:
-            log = [
-                (turn.id or "", turn.seq, turn.content)
-                for turn in archive.conversation(NAME).turns()
-                if turn.seq is not None
-            ]
+            chat = archive.conversation(NAME)
+            turns = list(chat.turns())
+            # From the end they are read in another way, which must come to the same.
+            newest = {count: list(chat.tail(count)) for count in (1, 2, 3, 5, 20)}
         except ConversationNotFound:
-            log = []
+            turns, newest = [], {}
+    log = [(turn.id or "", turn.seq, turn.content) for turn in turns if turn.seq is not None]
     # The trash second: what leaves the log in between is there by then.
     trash = read_files(root, trash_read).trash
     lowest = min((seq for _, seq, _ in log), default=0)
@@ -252,4 +252,8 @@ def look(
     def may_lack(turn_id: str, seq: int) -> bool:
         return keeps is not None and len(log) >= keeps and seq < lowest
 
-    return ledger.check(log, triples(trash), may_lack=may_lack)
+    findings = ledger.check(log, triples(trash), may_lack=may_lack)
+    for count, found in newest.items():
+        if found != turns[-count:]:
+            findings.add(HALF_BATCH, f"tail({count}) gives others than the last of all turns")
+    return findings

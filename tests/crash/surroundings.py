@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from before_and_after import Archives
 from commands import Command, run
+from lab import may_not_mount
 from ledger import OTHER
 from verdict import Judgement, judge
 
@@ -362,14 +363,14 @@ def _unread_output(root: str) -> Iterator[Circumstances]:
 
 def missing_disks() -> str | None:
     """Say what this machine lacks to make small disks."""
-    if os.geteuid() != 0:
-        return "not root"
+    if reason := may_not_mount():
+        return reason
     lacking = [name for name in ("mount", "mkfs.ext4") if shutil.which(name) is None]
     return f"{', '.join(lacking)} not installed" if lacking else None
 
 
 def missing_denials() -> str | None:
     """Say what this machine lacks to be denied something."""
-    if os.geteuid() != 0:
-        return "not root"
+    if reason := may_not_mount():
+        return reason
     return None if shutil.which("setpriv") else "setpriv is not installed"

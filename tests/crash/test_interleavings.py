@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from ledger import NAME, NAMESPACE, read_files
 
-from convmem import Archive, ConvmemError, Observer, RetentionPolicy, StorageFull
+from convmem import (
+    Archive,
+    ConvmemError,
+    Observer,
+    RetentionPolicy,
+    StorageFull,
+    TurnConflict,
+)
 from convmem.log.locks import SidecarLock
 from convmem.log.removing import rewrite
 
@@ -200,12 +209,9 @@ def test_a_compaction_that_failed_does_not_shorten_how_long_ids_are_remembered(
     assert chat.record("user", "0", id="t0").seq == 1
 
 
-def test_a_repeated_id_whose_first_the_disk_did_not_take_is_not_answered(
-    open_archive, root, monkeypatch
-):
-    """P6: the second of two that say the same is answered with the first; that one was lost."""
-    archive = open_archive()
-    archive.conversation(NAME).record("user", "before")
+@pytest.fixture
+def taking_the_first_line(monkeypatch):
+    """A disk that has room for one line of several, and for no more."""
     write = os.write
 
     def write_the_first_line(fd, data):
@@ -214,10 +220,46 @@ def test_a_repeated_id_whose_first_the_disk_did_not_take_is_not_answered(
             return write(fd, lines[: lines.index(b"\n") + 10])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    @contextmanager
+    def taking():
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write_the_first_line)
+            yield
+
+    return taking
+
+
+def test_a_repeated_id_whose_first_the_disk_did_not_take_is_not_answered(
+    open_archive, root, taking_the_first_line
+):
+    """P6: the second of two that say the same is answered with the first; that one was lost."""
+    archive = open_archive()
+    archive.conversation(NAME).record("user", "before")
     turns = [{"id": name, "role": "user", "content": name} for name in ("fits", "lost", "lost")]
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", write_the_first_line)
+    with taking_the_first_line():
         first, *others = archive.record_to_many([(NAME, turn) for turn in turns])
     assert first.seq == 2
     assert [type(other) for other in others] == [StorageFull, StorageFull]
     assert _ids(root)[1:] == ["fits"]
+
+
+@pytest.mark.parametrize("as_lines", [False, True])
+def test_a_conflict_is_no_answer_either_where_the_disk_takes_only_some(
+    open_archive, root, taking_the_first_line, as_lines
+):
+    """It has the id of a turn that was stored, and says something else."""
+    archive = open_archive()
+    said = [("fits", "x"), ("fits", "y"), ("lost", "z")]
+    turns = [{"id": name, "role": "user", "content": content} for name, content in said]
+    with taking_the_first_line():
+        if as_lines:
+            recorded = archive.record_lines([json.dumps(turn).encode() for turn in turns], NAME)
+            assert [(line.number, line.seq) for line in recorded.answers()] == [(0, 1)]
+            assert recorded.count == 1
+            failures = dict(recorded.failures)
+            found = [failures[1], failures[2]]
+        else:
+            first, *found = archive.record_to_many([(NAME, turn) for turn in turns])
+            assert first.seq == 1
+    assert [type(each) for each in found] == [TurnConflict, StorageFull]
+    assert _ids(root) == ["fits"]

@@ -131,9 +131,12 @@ def test_a_large_log_is_compacted_to_the_same_bytes_as_a_small_one(
         assert helped == [True]
 
 
-@pytest.mark.parametrize("prints", ["", '{"id":"tu', "x"])
+@pytest.mark.parametrize(
+    "prints",
+    ["", '{"id":"tu', "x", "hello from sitecustomize\n", "convmem.apart\n[3,0,[],[]]\nabcde"],
+)
 def test_a_helper_that_fails_leaves_the_work_to_who_asked(tmp_path, monkeypatch, is_large, prints):
-    """Killed for want of memory, say: then it takes longer."""
+    """Killed for want of memory, say, or in mid-number, or it greets: then it takes longer."""
 
     def failing(*given):
         from subprocess import DEVNULL, PIPE, Popen

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -50,6 +51,10 @@ _ODD = st.sampled_from(
         b"damage\n",
         b"\n",
         b"\0" * 40 + b"\n",
+        codec.turn_line(draft("user", "hole"), 3, NOW, ("0123abcd", 0, 3))[:20]
+        + b"\0" * 40
+        + b"\n",
+        codec.turn_line(draft("user", "end"), 5, NOW, ("0123abcd", 2, 3)),
     ]
 ).map(lambda line: [line])
 _END = st.sampled_from([b"", b"", b"", b"torn", b'{"role":"user","content":"by hand"}'])
@@ -113,7 +118,28 @@ def test_usual_turns_are_had_at_once(tmp_path):
     (tmp_path / "trip.jsonl").write_bytes(b"".join(lines))
     tmp_path.chmod(0o700)
     with read.Reader(Folder.open(str(tmp_path)), "trip") as reader:
-        for count in (1, 2, 20):
+        for count in (2, 20):
             found = reader.newest_at_once(count)
             assert found is not None
             assert [each.turn.seq for each in found] == list(range(53 - count, 53))
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_no_turn_of_a_batch_with_a_hole_is_shown(tmp_path, lost, behind):
+    """P1: a power cut took a page of the batch, and its last line stands there, whole."""
+    made = [draft("user", f"turn {at}") for at in range(3)]
+    lines = [codec.turn_line(draft("user", "before"), 1, NOW, None)]
+    lines += [
+        codec.turn_line(each, 2 + at, NOW, ("0123abcd", at, 3)) for at, each in enumerate(made)
+    ]
+    lines += [codec.turn_line(draft("user", "after"), 5, NOW, None)] * behind
+    hole = lines[1 + lost]
+    lines[1 + lost] = hole[:10] + b"\0" * (len(hole) - 30) + hole[-20:]
+    (tmp_path / "trip.jsonl").write_bytes(b"".join(lines))
+    tmp_path.chmod(0o700)
+    for count in range(1, 7):
+        with read.Reader(Folder.open(str(tmp_path)), "trip") as reader:
+            found = read.newest(reader, count, read.Filter(), lambda damage: None)
+            shown = [each.turn.content for each in found]
+        assert shown == (["before"] + ["after"] * behind)[-count:]

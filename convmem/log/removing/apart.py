@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Starting a process takes as long as going through some twenty megabytes.
 WORTH_BYTES = 64 << 20
+# Begins what is printed: in some environments every Python says something of its own first.
+BEGIN = b"convmem.apart\n"
 # Ends what is printed bit by bit: where SIGCHLD is ignored, a process that was killed passes for
 # one that has ended well.
 END = b"\0"
@@ -36,8 +38,8 @@ def started(work: str, fd: int, *words: str) -> Popen[bytes] | None:
     from subprocess import DEVNULL, PIPE, Popen
 
     # Not forked: a child must not share this process's locks, nor what its threads were doing. And
-    # -P: what stands in the folder where somebody works must not run.
-    command = [sys.executable, "-P", "-m", _PROGRAM, __version__, work, str(fd), *words]
+    # -I: neither what stands in the folder where somebody works nor PYTHONPATH says what runs.
+    command = [sys.executable, "-I", "-m", _PROGRAM, __version__, work, str(fd), *words]
     try:
         return Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, pass_fds=[fd])
     except OSError:

@@ -158,6 +158,8 @@ def _said_apart(
     try:
         with process.stdin as given:
             given.write(array("Q", [place for span in spans for place in span]).tobytes())
+        if process.stdout.read(len(apart.BEGIN)) != apart.BEGIN:
+            return False
         last = b""
         while chunk := process.stdout.read(_CHUNK):
             yield last + chunk[:-1]

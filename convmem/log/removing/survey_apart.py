@@ -43,6 +43,8 @@ class SecondHalf:
         if process is None or process.stdout is None:
             return False
         said, facts, base = process.stdout, survey.facts, len(survey.offsets)
+        if said.readline(len(apart.BEGIN)) != apart.BEGIN:
+            return False
         head = said.readline()
         if not head.endswith(b"\n"):
             return False
@@ -53,7 +55,7 @@ class SecondHalf:
             survey.offsets.fromfile(said, count)
             facts.sizes.fromfile(said, count)
             old = said.read(count)
-        except EOFError:
+        except (EOFError, ValueError):  # also in the middle of a number
             old = b""
         if len(old) < count or process.wait() != 0:
             del survey.offsets[base:], facts.sizes[base:]
