@@ -454,7 +454,7 @@ def test_a_long_compaction_shows_a_bar_on_a_terminal_and_takes_it_away(cli, fill
     fill("a", "b", "c")
     with open(log().parent / ".locks" / "b.lock", "a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        letting_go = threading.Timer(1.3, fcntl.flock, (held, fcntl.LOCK_UN))
+        letting_go = threading.Timer(2.5, fcntl.flock, (held, fcntl.LOCK_UN))
         letting_go.start()
         answer = cli.on_terminal("compact", "--all", "--keep-last", "4", "--json", on="2")
         letting_go.join()
