@@ -8,7 +8,6 @@ ends it: who asked reads on from there record by record, to the same answer.
 from __future__ import annotations
 
 import os
-import zlib
 from itertools import accumulate
 
 from convmem.log import codec, lines
@@ -110,12 +109,9 @@ _END_BYTES = codec.SEAL_BYTES + 1
 
 def _are_intact(found: list[bytes], ends: bytes) -> bool:
     """Whether ``codec.is_intact`` is true of every line; *ends* are the last 18 bytes of each."""
-    crc32 = zlib.crc32
-    seal_bytes = codec.SEAL_BYTES
-    sums = [crc32(b"}", crc32(line[:-seal_bytes])) for line in found]
     seals = bytearray(ends)
     del seals[::_END_BYTES]
-    return seals == codec.seals(sums)
+    return seals == codec.seals_of(found)
 
 
 def _find_batches(found: list[bytes], batches: list[tuple[int, int]]) -> int:

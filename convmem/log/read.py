@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _WRITING_SECONDS = 0.02
 _MOST_LOOKS = 3
 # What is read of a log's end on opening it: twenty turns of a few lines each.
-_LAST_BLOCK = 16 << 10
+_LAST_BLOCK = 8 << 10
 _MOST_AT_ONCE = 1 << 20
 
 
