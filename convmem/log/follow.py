@@ -246,7 +246,8 @@ class Follower:
                 return
         if named is not None and not self._closed:
             self._change_over()
-            yield from self._drain()
+            if self._fd >= 0:
+                yield from self._drain()
 
     def _stat(self) -> os.stat_result | None:
         """Return what the log's name leads to, or ``None``; the folder too may come and go."""
@@ -337,6 +338,11 @@ class Follower:
             self._identity = identity
             return
         end = lines.finished_end(fd, os.fstat(fd).st_size)
+        if not end and self.cursor != Cursor():
+            # Just made, after a deletion: whether it goes on from our place is told by its first
+            # turn. Until then the next look comes here again.
+            os.close(fd)
+            return
         self._shape = (-1, -1)
         place = None
         if self._fd < 0 or self._continues(fd, end):
@@ -401,28 +407,34 @@ class Follower:
     def _continues(self, fd: int, end: int) -> bool:
         """Whether the new file is the one we have, compacted or with old turns brought back.
 
-        Our own last turn stands in it, or its first one was in ours. Without this, a log that was
-        removed and has grown past our place would pass for it.
+        The first number that stands in both decides. Without this, a log that was removed and has
+        grown past our place would pass for it.
         """
         if self._has_our_turn(fd, end) or self._remembers_our_seq(fd, end):
             return True
-        for _, _, data in lines.forward(fd, 0, end, block=64 << 10):
-            if data is None or codec.fault_of(data) is not None:
-                continue
-            seq = codec.seq_of(data)
-            if codec.is_seq_floor(data):
-                return True
-            if seq is None or seq > self.cursor.seq:
-                return True
-            crc = codec.line_crc(data)
-            size = os.fstat(self._fd).st_size
-            start = records.offset_after(self._fd, size, seq - 1)
-            for _, _, old in lines.forward(self._fd, start, size, block=64 << 10):
-                if old is not None and codec.fault_of(old) is None and codec.seq_of(old) == seq:
-                    return codec.line_crc(old) == crc
+        ours = _numbered(self._fd, os.fstat(self._fd).st_size)
+        seq, line = next(ours, (0, b""))
+        earliest = None
+        for their_seq, theirs in _numbered(fd, end):
+            if their_seq > self.cursor.seq:
                 break
-            return False
-        return True
+            while 0 < seq < their_seq:
+                seq, line = next(ours, (0, b""))
+            if seq == their_seq:
+                return codec.line_crc(theirs) == codec.line_crc(line)
+            earliest = earliest or theirs
+        # Nothing of ours is left in it. What was brought back was said before our last turn, what
+        # was recorded in a log made anew was said after it.
+        return earliest is None or not self._was_said_after_ours(earliest)
+
+    def _was_said_after_ours(self, theirs: bytes) -> bool:
+        if not self._seen:
+            return True
+        last = _line_at(self._fd, self._seen[-1][0], os.fstat(self._fd).st_size)
+        ours, other = codec.parse(last or b""), codec.parse(theirs)
+        if ours is None or other is None or ours.ts is None or other.ts is None:
+            return True
+        return other.ts > ours.ts
 
     def _remembers_our_seq(self, fd: int, end: int) -> bool:
         """Whether the new file ends by saying that numbers as high as ours were given out."""
@@ -442,6 +454,16 @@ class Follower:
             if codec.seq_of(data) is not None:
                 return codec.line_crc(data) == self.cursor.crc
         return False
+
+
+def _numbered(fd: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the number and the line of each intact turn that has one."""
+    for _, _, line in lines.forward(fd, 0, end, block=64 << 10):
+        if line is None or codec.fault_of(line) is not None or codec.is_seq_floor(line):
+            continue
+        seq = codec.seq_of(line)
+        if seq is not None:
+            yield seq, line
 
 
 def _line_at(fd: int, offset: int, end: int) -> bytes | None:

@@ -213,6 +213,48 @@ def test_a_log_made_anew_is_followed_from_its_start(
     followed.expect(["a", "b", "c", *new, "more"])
 
 
+@pytest.mark.parametrize("attached", [True, False], ids=["attached", "from a cursor"])
+def test_a_log_begun_again_and_still_empty_is_no_other_log(chat, log, attached):
+    """P9: whoever records first after a deletion makes the file, and a moment later writes it."""
+    say(chat, "a", "b", "c")
+    following = chat.follow()
+    turns = iter(following)
+    assert [next(turns).content for _ in range(3)] == ["a", "b", "c"]
+    chat.delete()
+    log().touch()
+    cursor = following.cursor
+    if not attached:
+        turns = iter(chat.follow(after=str(cursor)))
+    late = threading.Timer(0.1, lambda: (chat.restore(), say(chat, "d")))
+    late.start()
+    assert next(turns).content == "d"
+    late.join()
+    assert following.diverged == 0
+
+
+def test_older_turns_brought_back_into_a_log_begun_again_are_not_followed_twice(
+    chat, log, tmp_path
+):
+    """P9: the restoration had read the trash before our last turns went there."""
+    say(chat, "a", "b", "c")
+    following = chat.follow()
+    turns = iter(following)
+    assert [next(turns).content for _ in range(3)] == ["a", "b", "c"]
+    chat.compact(RetentionPolicy(keep_last=0))
+    say(chat, "d")
+    assert next(turns).content == "d"
+    trash = log().parent / ".trash"
+    kept = set(trash.iterdir())
+    chat.delete()
+    for path in set(trash.iterdir()) - kept:
+        path.rename(tmp_path / path.name)
+    say(chat, "e")
+    chat.restore()
+    assert [turn.content for turn in chat.turns()] == ["a", "b", "c", "e"]
+    assert next(turns).content == "e"
+    assert following.diverged == 0
+
+
 @pytest.mark.parametrize("way", ["namespace", "archive"])
 def test_a_folder_that_is_removed_and_comes_back_is_followed_on(root, chat, followed, way):
     """P9: a volume that is unmounted, a sync client that swaps folders."""
