@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from convmem.errors import ConvmemError
+    from convmem.log.records import Damage
     from convmem.log.removing.trash import TrashFile
     from convmem.rules import Rules
     from convmem.stores.health import Health, Limits
@@ -292,6 +293,25 @@ class Archive:
         """Return what is in the trash of a namespace, oldest first."""
         place = self._namespace if namespace is None else _checked_namespace(namespace)
         return self._open_store().trash.files(place)
+
+    def trash_turns(
+        self,
+        file: TrashFile,
+        *,
+        namespace: str | None = None,
+        on_damage: Callable[[Damage], None],
+    ) -> Iterator[Turn]:
+        """Yield the turns in one of the files that ``trash`` returned, in the file's order.
+
+        None of a file of state, and none where it was purged since. *on_damage* is told of lines
+        that cannot be read.
+        """
+        from convmem.log.removing.trash import STATE
+
+        place = self._namespace if namespace is None else _checked_namespace(namespace)
+        if file.kind == STATE:
+            return iter(())
+        return self._open_store().trash.turns(place, file, damaged=on_damage)
 
     def purge_trash(
         self,

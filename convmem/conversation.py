@@ -260,8 +260,9 @@ class Conversation(Upkeep):
         """Return the newest turns that fit a model's budget, oldest first and without a gap.
 
         The newest turn is always there: alone too long, its middle is cut out, and a mark says
-        so. A tool's result comes with its call or not at all. Reads the end of the log as far as
-        it needs, and its first turn; state is never in it.
+        so. A tool's result comes with its call or not at all. Events of an import and what was
+        scrubbed are passed over. Reads the end of the log as far as it needs, and its first turn;
+        state is never in it.
 
         Args:
             max_tokens: How many tokens all of it may take, what is pinned included.
@@ -288,8 +289,8 @@ class Conversation(Upkeep):
         )
         with closing(stored):
             return window_of(
-                (each.turn for each in stored),
-                lambda: self.turns(on_damage=lambda _: None),
+                filter(turns_module.is_said, (each.turn for each in stored)),
+                lambda: filter(turns_module.is_said, self.turns(on_damage=lambda _: None)),
                 continuation_id=self.continuation_id,
                 max_tokens=max_tokens,
                 max_turns=max_turns,

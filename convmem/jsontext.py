@@ -40,8 +40,9 @@ def fast() -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
     Both raise ``ValueError`` or ``TypeError`` for what only the slower road takes, or nobody. What
     ``loads`` returns is exact where ``is_exact`` says so.
     """
-    orjson = _orjson or _import_undisturbed()
-    return orjson.loads, orjson.dumps
+    global _orjson
+    _orjson = _orjson or _import_undisturbed()
+    return _orjson.loads, _orjson.dumps
 
 
 def is_exact(text: bytes) -> bool:

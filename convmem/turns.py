@@ -28,6 +28,8 @@ FIELDS = ("id", "seq", "ts", "role", "content", "meta")
 _OUTPUT_FIELDS = ("continuation_id",)
 # What a log or convmem's output adds to a turn: no part of it when it is recorded again.
 NOT_TAKEN = ("seq", *_OUTPUT_FIELDS, "_b", "_c")
+# The role of what nobody said: settings, progress, snapshots, titles. Kept, and seldom shown.
+EVENT = "event"
 # Nearly every turn is spoken by one of these: checked and encoded once.
 _ROLES = {role: b'"%b"' % role.encode() for role in ("user", "assistant", "system", "tool")}
 
@@ -129,6 +131,14 @@ class Turn:
 
 
 _ATTRIBUTES = ("role", "content", "id", "seq", "ts", "meta", "extra")
+
+
+def is_said(turn: Turn) -> bool:
+    """Whether *turn* is for a model or a reader: no event of an import, and not scrubbed."""
+    meta = turn.meta
+    return meta is None or not (
+        (turn.role == EVENT and "source" in meta) or (turn.content == "" and "scrubbed" in meta)
+    )
 
 
 def turn_from_object(value: Any) -> Turn | None:

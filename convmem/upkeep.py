@@ -9,7 +9,7 @@ from convmem.following import filter_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime, timedelta
 
     from convmem.archive import Archive
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from convmem.log.compressed.cold_report import CompressionReport
     from convmem.log.removing.removal import Removal
     from convmem.log.removing.restore import Restoration
+    from convmem.log.removing.scrub_plan import Scrubbed
     from convmem.log.removing.summary import Summarizer
     from convmem.log.removing.survey import CompactionReport
+    from convmem.log.removing.tombstones import Buried
     from convmem.retention import RetentionPolicy
     from convmem.stores.protocol import Store
     from convmem.turns import Turn
@@ -97,7 +99,9 @@ class Upkeep:
         dry_run: bool = False,
         now: datetime | None = None,
     ) -> Removal:
-        """Move the whole conversation, and its state, to the trash. Costs the same at any size.
+        """Move the whole conversation, and its state, to the trash. Reads it once.
+
+        Turns that were imported do not come back by an import; see ``buried``.
 
         Args:
             reason: A word for the audit log.
@@ -158,6 +162,66 @@ class Upkeep:
             dry_run=dry_run,
             advanced=lambda amount: observer.advanced(task, amount),
         )
+
+    def buried(self, turn_ids: Collection[str]) -> Buried:
+        """Return those of *turn_ids* that were imported and then compacted away or deleted.
+
+        An import leaves them out, for good: also when the trash was purged. ``record`` does not
+        ask. Nearly free where nothing of the conversation was ever removed. A turn that was
+        restored may be among them.
+        """
+        return self._store().trash.buried(self.namespace, self.continuation_id, turn_ids)
+
+    def unbury(self) -> int:
+        """Let an import bring back what was removed; return how many turns it then may.
+
+        Raises:
+            LockTimeout: A compaction or restoration is at work on the conversation.
+        """
+        return self._store().trash.unbury(self.namespace, self.continuation_id)
+
+    def scrub(
+        self, turn: str | int, *, dry_run: bool = False, now: datetime | None = None
+    ) -> Scrubbed:
+        """Remove what one turn said, everywhere and for good; a marker stays in its place.
+
+        From the log, also a compressed one, which becomes plain; from the trash; from damaged bytes
+        in the quarantine; and files that killed processes left. What stays has the turn's id,
+        ``seq``, time and role, ``content`` ``""`` and ``meta`` ``{"scrubbed": time}``. A retry of
+        it is answered with that. Others may read and write meanwhile. Reads all that there is of
+        the conversation, and writes anew each file that held the turn: room is needed for that.
+
+        Not reached are copies elsewhere: other turns and conversations that say the same, backups,
+        snapshots of the file system, and blocks of the disk that are free now. The keep-list of
+        ``convmem.toml`` does not hinder it.
+
+        Args:
+            turn: An id, or a ``seq``. Text of digits is a ``seq`` unless a turn has that id.
+            dry_run: Say where it would be removed; writes nothing.
+            now: When, as the marker says; the present by default.
+
+        Raises:
+            ConversationNotFound: There is nothing of it, neither a log nor in the trash.
+            ConvmemError: Of kind ``not_found``: it has no such turn.
+            UsageError: Several turns have that ``seq``; nothing was changed.
+            LockTimeout, StorageFull, StorageError: Each file is as it was, or done: go on.
+        """
+        from datetime import UTC, datetime
+
+        observer = self._archive._observer
+        task = self.continuation_id
+        try:
+            return self._store().trash.scrub(
+                self.namespace,
+                self.continuation_id,
+                turn,
+                now=datetime.now(UTC) if now is None else now,
+                dry_run=dry_run,
+                advanced=lambda amount: observer.advanced(task, amount),
+            )
+        except ConvmemError as error:
+            observer.failed(task, "scrub", error)
+            raise
 
     def compress(
         self,

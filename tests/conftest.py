@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from desk import Desk
 from hypothesis import settings
 
 import convmem
@@ -300,3 +301,17 @@ def log(root: str) -> Any:
         return Path(root, namespace, f"{name}.jsonl")
 
     return path
+
+
+@pytest.fixture
+def desk(root: str) -> Desk:
+    """Imports and exports in the test's own process, of the same archive."""
+    return Desk(root)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """Return an empty folder for transcripts."""
+    made = tmp_path / "sources"
+    made.mkdir()
+    return made

@@ -21,6 +21,8 @@ EXIT_CODES = {
     "invalid_id": 2,
     "invalid_turn": 1,
     "conflict": 1,
+    "unrecognised": 1,
+    "not_imported": 1,
     "not_found": 3,
     "io": 4,
     "permission": 4,

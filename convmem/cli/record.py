@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from convmem.archive import Archive
+    from convmem.cli.redacting import Redaction
     from convmem.cli.spec import Context
 
 _STREAM = "-"
@@ -42,6 +43,7 @@ def run(
     jsonl: bool,
     tee: bool,
     exact: bool,
+    redact: bool,
     quiet: bool,
     json: bool,
 ) -> int:
@@ -56,12 +58,13 @@ def run(
         return _print_help()
     messages = Messages(as_json=json, quiet=quiet)
     passing = _Tee(tee)
+    redaction = _redaction() if redact else None
     if not jsonl:
         jsontext.expect_few_calls()
     watch = Healing(messages)
     with open_archive(context, durability=sync, observer=watch, messages=messages) as archive:
         if jsonl:
-            stream = _Stream(archive, continuation_id, messages, passing, json)
+            stream = _Stream(archive, continuation_id, messages, passing, json, redaction)
             return stream.record(show_progress=not quiet)
         noted = _meta(meta)
         moment = values.moment("--ts", ts)
@@ -71,11 +74,21 @@ def run(
         else:
             content = text
             passing.write(text.encode("utf-8", "surrogateescape"))
+        if redaction is not None:
+            content, noted = redaction.said(content, noted)
         turn = chat.record(role, content, id=turn_id, meta=noted, ts=moment)
+    if redaction is not None:
+        redaction.tell(messages)
     if json:
         ts = None if turn.ts is None else format_time(turn.ts)
         _answer(continuation_id, turn.id, turn.seq, ts)
     return 0
+
+
+def _redaction() -> Redaction:
+    from convmem.cli.redacting import Redaction
+
+    return Redaction()
 
 
 def _print_help() -> int:
@@ -163,6 +176,7 @@ class _Stream:
         messages: Messages,
         passing: _Tee,
         as_json: bool,
+        redaction: Redaction | None,
     ) -> None:
         self._archive = archive
         self._only_id = None if continuation_id == _STREAM else continuation_id
@@ -171,6 +185,7 @@ class _Stream:
         self._messages = messages
         self._passing = passing
         self._as_json = as_json
+        self._redaction = redaction
         self._recorded = 0
         self._failed = 0
         self._first_failure: ConvmemError | None = None
@@ -188,6 +203,8 @@ class _Stream:
                 bar.advance(size)
                 if isinstance(self._first_failure, StorageError):
                     break
+        if self._redaction is not None:
+            self._redaction.tell(self._messages)
         if self._first_failure is None:
             return 0
         total = self._recorded + self._failed
@@ -200,6 +217,8 @@ class _Stream:
         return 7 if self._recorded else (1 if self._first_failure.kind.startswith("inv") else code)
 
     def _record_lines(self, lines: list[bytes | None], before: int) -> None:
+        if self._redaction is not None:
+            lines = self._redaction.lines(lines)
         recorded = self._archive.record_lines(lines, self._only_id)
         self._recorded += recorded.count
         for number, error in recorded.failures:

@@ -129,7 +129,8 @@ class Ahead:
         """Return the answer to a draft that was recorded before, or ``None`` if it was not."""
         found = self._find(log, committed, draft.id) if self._known.may_hold(draft.id) else None
         if found is not None:
-            if draft.says_the_same_as(found.turn):
+            # Of a turn that was scrubbed nobody knows what it said: no retry may bring it back.
+            if draft.says_the_same_as(found.turn) or _is_scrubbed(found.turn):
                 return found.turn
             return _conflict(draft, found.turn.seq)
         gone = self._find_dropped(draft.id)
@@ -179,7 +180,15 @@ class Ahead:
             return False
         # Other bytes need not say other things (the order of keys): the turn itself tells.
         found = trash.find(self._folder, self._name, draft.id)
-        return found is not None and draft.says_the_same_as(found.turn)
+        return found is not None and (
+            draft.says_the_same_as(found.turn) or _is_scrubbed(found.turn)
+        )
+
+
+def _is_scrubbed(turn: Turn) -> bool:
+    from convmem.log.removing.scrub_marker import is_scrubbed  # hardly ever asked
+
+    return is_scrubbed(turn)
 
 
 def _conflict(draft: Draft, seq: int | None) -> TurnConflict:

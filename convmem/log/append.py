@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from convmem.log.ahead import Ahead
     from convmem.log.files import Folder
+    from convmem.log.removing.tombstones import Buried
     from convmem.log.sheet import Sheet, SheetAnswers
     from convmem.turns import Draft, Turn
 
@@ -119,11 +120,13 @@ class Log:
         is_batch: bool,
         timeout_seconds: float,
         healed: Callable[[str], None],
+        buried: Buried | None = None,
     ) -> Written:
         """Append *drafts* in one write: all or none with *is_batch*, else the lines that fit.
 
         A draft whose id is there already is answered with the turn that was stored first. With
-        *is_batch* a conflict keeps out all; else each is among the answers.
+        *is_batch* a conflict keeps out all; else each is among the answers. With *buried* nothing
+        is written if more was buried since: ``BuriedMeanwhile``.
 
         Raises:
             LockTimeout, TurnConflict, StorageFull, StorageError, DurabilityUnknown, FolderGone
@@ -135,6 +138,9 @@ class Log:
         ahead = search_ahead(self.folder, self.name, given, self._known) if given else None
         waited = self._acquire(timeout_seconds)
         try:
+            if buried is not None:
+                # Whoever deletes buries first, and then takes this lock to move the log away.
+                buried.check(self.folder, self.name)
             if isinstance(drafts, list):
                 return self._write_locked(drafts, is_batch, ahead, healed, waited)
             return self._write_sheet(drafts, ahead, healed, waited)

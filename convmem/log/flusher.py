@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from convmem.log.durability import OpenLog
+    from convmem.log.files import Folder
 
 
 class Flusher:
@@ -69,6 +70,7 @@ class Flusher:
             for log in taken:
                 del self._due[log]
             failure = self._failures.pop(owner, None)
+        _sync_folders(taken)
         for log in taken:
             failure = _synced(log) or failure
         if failure is not None:
@@ -98,6 +100,25 @@ class Flusher:
                 # The next append to that log raises; so does closing its archive.
                 with self._wake:
                     self._failures[owner] = failure
+
+
+def _sync_folders(logs: list[OpenLog]) -> None:
+    """Sync the names of new logs, each folder once for all that are in it.
+
+    Where that fails, each log tries it for itself and says so.
+    """
+    new: dict[Folder, list[OpenLog]] = {}
+    for log in logs:
+        if not log.folder_synced:
+            new.setdefault(log.folder, []).append(log)
+    for folder, inside in new.items():
+        if len(inside) > 1:
+            try:
+                folder.sync()
+            except OSError:
+                continue
+            for log in inside:
+                log.folder_synced = True
 
 
 def _synced(log: OpenLog) -> DurabilityUnknown | None:

@@ -107,7 +107,8 @@ def end_cursor(reader: Reader) -> Cursor:
 def place_of(fd: int, end: int, cursor: Cursor) -> int | None:
     """Return the byte behind *cursor* in a log, or ``None`` if the log is not the cursor's.
 
-    Compaction may have dropped the cursor's own turn: the place is then before the next one.
+    Compaction may have dropped the cursor's own turn: the place is then before the next one. Where
+    that turn was scrubbed since, the marker in its place is believed to be it.
     """
     if cursor.seq == 0:
         return _skip(fd, 0, end, cursor)
@@ -130,7 +131,7 @@ def place_of(fd: int, end: int, cursor: Cursor) -> int | None:
             return _skip(fd, line_end + 1, end, left)
         if seq > cursor.seq:
             return offset
-        if codec.line_crc(data) == cursor.crc:
+        if codec.line_crc(data) == cursor.crc or _is_scrubbed(data):
             return _skip(fd, line_end + 1, end, cursor)
         return None
     return end
@@ -421,7 +422,9 @@ class Follower:
             while 0 < seq < their_seq:
                 seq, line = next(ours, (0, b""))
             if seq == their_seq:
-                return codec.line_crc(theirs) == codec.line_crc(line)
+                return codec.line_crc(theirs) == codec.line_crc(line) or (
+                    _is_scrubbed(theirs) and codec.id_of(theirs) == codec.id_of(line)
+                )
             earliest = earliest or theirs
         # Nothing of ours is left in it. What was brought back was said before our last turn, what
         # was recorded in a log made anew was said after it.
@@ -452,7 +455,7 @@ class Follower:
             if data is None or codec.fault_of(data) is not None:
                 continue
             if codec.seq_of(data) is not None:
-                return codec.line_crc(data) == self.cursor.crc
+                return codec.line_crc(data) == self.cursor.crc or _is_scrubbed(data)
         return False
 
 
@@ -464,6 +467,13 @@ def _numbered(fd: int, end: int) -> Iterator[tuple[int, bytes]]:
         seq = codec.seq_of(line)
         if seq is not None:
             yield seq, line
+
+
+def _is_scrubbed(line: bytes) -> bool:
+    """Whether the line stands where another one stood: what that said is gone for good."""
+    from convmem.log.removing.scrub_marker import is_marker  # hardly ever asked
+
+    return is_marker(line)
 
 
 def _line_at(fd: int, offset: int, end: int) -> bytes | None:

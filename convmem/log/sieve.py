@@ -16,16 +16,27 @@ _PLACES = _BYTES * 8 - 1
 _BITS = 5
 
 
-class Sieve:
-    """A set of hashes in 16 MiB, however many they are."""
+# A set of so many hashes takes less than the table, and a fifth of the time.
+_MOST_IN_SET = 150_000
 
-    __slots__ = ("_bytes",)
+
+class Sieve:
+    """Many hashes in 16 MiB, however many they are: a set of them at first, then a table."""
+
+    __slots__ = ("_bytes", "_set")
 
     def __init__(self) -> None:
-        self._bytes = bytearray(_BYTES)
+        self._set: set[int] | None = set()
+        self._bytes = bytearray()
 
     def add(self, hashes: Iterable[int]) -> None:
         """Put *hashes* in."""
+        if self._set is not None:
+            self._set.update(hashes)
+            if len(self._set) <= _MOST_IN_SET:
+                return
+            hashes, self._set = self._set, None
+            self._bytes = bytearray(_BYTES)
         table = self._bytes
         for each in hashes:
             step = each >> 32 | 1
@@ -35,6 +46,9 @@ class Sieve:
 
     def perhaps(self, turn_ids: Collection[str]) -> list[str]:
         """Return those of *turn_ids* whose hashes may have been put in."""
+        known = self._set
+        if known is not None:
+            return [turn_id for turn_id in turn_ids if hash(turn_id) in known]
         table = self._bytes
         # The first bit alone rules out nearly all, in one go.
         left = [

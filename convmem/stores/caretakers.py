@@ -5,7 +5,7 @@ Each is a part of a ``Store`` by itself, so that an engine is written, and read,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from convmem.log.checks.repair_plan import RepairReport
     from convmem.log.checks.verify_report import Finding, VerifyReport
     from convmem.log.compressed.cold_report import CompressionReport
+    from convmem.log.records import OnDamage
     from convmem.log.removing.removal import Removal
     from convmem.log.removing.restore import Restoration
+    from convmem.log.removing.scrub_plan import Scrubbed
     from convmem.log.removing.summary import Summarizer
     from convmem.log.removing.survey import CompactionReport
+    from convmem.log.removing.tombstones import Buried
     from convmem.log.removing.trash import TrashFile
     from convmem.retention import RetentionPolicy
     from convmem.stores.health import Health, Limits
     from convmem.stores.stats import Stats
     from convmem.stores.values import ListRow
+    from convmem.turns import Turn
 
 
 class Upkeep(Protocol):
@@ -105,6 +109,9 @@ class Trash(Protocol):
     def files(self, namespace: str, continuation_id: str | None = None) -> list[TrashFile]:
         """Return what is there, of one conversation or of all, oldest first."""
 
+    def turns(self, namespace: str, file: TrashFile, *, damaged: OnDamage) -> Iterator[Turn]:
+        """Yield the turns in one of the files of turns that are there."""
+
     def restore(
         self,
         namespace: str,
@@ -117,6 +124,24 @@ class Trash(Protocol):
         advanced: Callable[[int], None],
     ) -> Restoration:
         """Bring back what is there of one conversation."""
+
+    def buried(self, namespace: str, continuation_id: str, turn_ids: Collection[str]) -> Buried:
+        """Return those of *turn_ids* that were imported, removed, and are not to be again."""
+
+    def unbury(self, namespace: str, continuation_id: str) -> int:
+        """Let what was removed of one conversation be imported again; return how many turns."""
+
+    def scrub(
+        self,
+        namespace: str,
+        continuation_id: str,
+        turn: str | int,
+        *,
+        now: datetime,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+    ) -> Scrubbed:
+        """Remove what one turn said, everywhere and for good; a marker stays in its place."""
 
     def purge(
         self, namespace: str, files: Iterable[TrashFile], *, now: datetime, dry_run: bool

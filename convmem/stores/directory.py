@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from convmem.log.durability import Durability
     from convmem.log.read import Filter, StoredTurn
     from convmem.log.records import Damage, OnDamage
+    from convmem.log.removing.tombstones import Buried
     from convmem.log.sheet import Sheet
     from convmem.log.state import State
     from convmem.progress import Observer
@@ -136,7 +137,9 @@ class DirectoryStore:
         for group in groups:
             try:
                 started.append(
-                    self._write(group.namespace, group.continuation_id, group.drafts, False)
+                    self._write(
+                        group.namespace, group.continuation_id, group.drafts, False, group.buried
+                    )
                 )
             except Exception as error:  # noqa: BLE001 - each is handed to the caller
                 started.append(error)
@@ -169,7 +172,12 @@ class DirectoryStore:
                 self._observer.failed(continuation_id, "record", conflict)
 
     def _write(
-        self, namespace: str, continuation_id: str, drafts: list[Draft] | Sheet, is_batch: bool
+        self,
+        namespace: str,
+        continuation_id: str,
+        drafts: list[Draft] | Sheet,
+        is_batch: bool,
+        buried: Buried | None = None,
     ) -> Written:
         for attempt in (1, 2, 3):
             try:
@@ -179,6 +187,7 @@ class DirectoryStore:
                     is_batch=is_batch,
                     timeout_seconds=self._lock_timeout_seconds,
                     healed=lambda kept: self._observer.healed(continuation_id, kept),
+                    buried=buried,
                 )
             except FolderGone:
                 self._places.forget_folder(namespace)

@@ -12,7 +12,7 @@ import time
 from convmem.errors import ConvmemError, StorageDenied, StorageFull, storage_error
 from convmem.log import heal, locks, state
 from convmem.log.files import Folder, temporary_name, write_all
-from convmem.log.removing import audit, deleted, dropped, trash
+from convmem.log.removing import audit, deleted, dropped, tombstones, trash
 from convmem.quantities import format_count, format_duration, format_size
 from convmem.stores import long_ids, stats
 from convmem.stores.health import DEGRADED, HEALTHY, UNHEALTHY, Check, Health
@@ -34,6 +34,7 @@ _OURS = (
     trash.FOLDER,
     deleted.FOLDER,
     dropped.FOLDER,
+    tombstones.FOLDER,
     heal.QUARANTINE,
     audit.FOLDER,
     state.FOLDER,

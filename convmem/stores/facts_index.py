@@ -15,7 +15,7 @@ import time
 import zlib
 
 from convmem import jsontext
-from convmem.errors import StorageError
+from convmem.errors import StorageError, storage_error
 from convmem.log.count import Counts
 from convmem.log.files import owner_of_temporary, temporary_name, write_all
 
@@ -32,6 +32,7 @@ FILE = "facts.jsonl"
 _HEADER = b'{"convmem_facts":1,"crc":"%08x"}'
 
 _LAST_SEQ = 4
+_TITLE = 5
 # Where an entry has what was counted, and of which state: it may be an earlier one.
 _COUNTED = 7
 _COUNTS = 8
@@ -159,6 +160,39 @@ class Index:
             _replace(folder, [_HEADER % zlib.crc32(body), body])
         except (OSError, StorageError):
             return
+
+
+def forget(folder: Folder, name: str) -> None:
+    """Forget how the log *name* begins, and what is known of any state of it but its last ``seq``.
+
+    Raises:
+        StorageError: The index holds it still, and cannot be written.
+    """
+    rows = Index.load(folder)._rows
+    row = rows.get(name)
+    try:
+        _remove_all_in_the_making(folder)
+        if row is None or not row[_TITLE]:
+            return
+        rows[name] = [name, "", None, None, row[_LAST_SEQ], "", False, None, None]
+        body = b"".join([b"\n" + jsontext.dumps(each) for each in rows.values()]) + b"\n"
+        _replace(folder, [_HEADER % zlib.crc32(body), body])
+    except OSError as error:
+        raise storage_error(error, f"cannot write {folder.path}/{FOLDER}") from error
+
+
+def _remove_all_in_the_making(folder: Folder) -> None:
+    """Whoever makes one meanwhile does without."""
+    try:
+        inner = folder.existing_subfolder(FOLDER)
+    except FileNotFoundError:
+        return
+    try:
+        for entry in inner.entries():
+            if owner_of_temporary(entry.name) is not None:
+                inner.remove(entry.name)
+    finally:
+        inner.close()
 
 
 def stamp_of(found: os.stat_result) -> str:

@@ -7,19 +7,31 @@ import time
 from convmem import ids
 from convmem.errors import ConversationNotFound, StorageFull, storage_error
 from convmem.log import codec, locks, state
-from convmem.log.removing import deleted, dropped, removal, restore, trash
+from convmem.log.removing import (
+    deleted,
+    dropped,
+    removal,
+    restore,
+    rewrite,
+    tombstones,
+    trash,
+    trash_turns,
+)
 from convmem.stores.noted import Noted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from datetime import datetime
 
     from convmem.log.files import Folder
+    from convmem.log.records import OnDamage
     from convmem.log.removing.removal import Removal
     from convmem.log.removing.restore import Restoration
+    from convmem.log.removing.scrub_plan import Scrubbed
     from convmem.log.removing.trash import TrashFile
     from convmem.stores.places import Places
+    from convmem.turns import Turn
 
 
 class DirectoryTrash:
@@ -42,7 +54,7 @@ class DirectoryTrash:
         quiet_since: datetime | None,
         dry_run: bool,
     ) -> Removal:
-        """Move a whole conversation, and its state, to the trash. Costs the same at any size.
+        """Move a whole conversation, and its state, to the trash. Reads it once.
 
         With *quiet_since*: only if no turn is from after that, else ``StillInUse`` is raised.
         Where an earlier deletion was killed in the middle, this one does what is left of it.
@@ -109,6 +121,20 @@ class DirectoryTrash:
             each.continuation_id = self._places.id_of(folder, each.name)
         return found
 
+    def turns(self, namespace: str, file: TrashFile, *, damaged: OnDamage) -> Iterator[Turn]:
+        """Yield the turns in one of the files of turns that are there, in its order.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+        try:
+            folder = self._places.folder(namespace, create=False)
+            yield from trash_turns.turns_in(folder, file.file_name, damaged)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise storage_error(error, f"cannot read {trash.FOLDER}/{file.file_name}") from error
+
     def restore(
         self,
         namespace: str,
@@ -165,6 +191,113 @@ class DirectoryTrash:
                 went=noted.went,
                 advanced=advanced,
             )
+
+    def buried(
+        self, namespace: str, continuation_id: str, turn_ids: Collection[str]
+    ) -> tombstones.Buried:
+        """Return those of *turn_ids* that were imported, removed, and are not to be again.
+
+        Where nothing of the conversation was, as nearly always, that costs a look at a name.
+        """
+        name = ids.encode_name(continuation_id)
+        try:
+            folder = self._places.folder(namespace, create=False)
+            return tombstones.buried(folder, name, turn_ids)
+        except FileNotFoundError:
+            return tombstones.Buried()
+        except OSError as error:
+            where = self._places.path(namespace, continuation_id)
+            raise storage_error(error, f"cannot read what was removed of {where}") from error
+
+    def unbury(self, namespace: str, continuation_id: str) -> int:
+        """Let what was removed of a conversation be imported again; return how many turns that is.
+
+        Turns that are back already count too. They stay known until all is forgotten: who is
+        interrupted does it again.
+
+        Raises:
+            LockTimeout: A compaction or restoration is at work on the conversation.
+        """
+        name = ids.encode_name(continuation_id)
+        try:
+            folder = self._places.folder(namespace, create=False)
+            if not folder.has(f"{tombstones.FOLDER}/{name}"):
+                return 0
+            with rewrite.exclusive(folder, name):
+                # Else what a compaction took a short while ago would be answered as stored still.
+                dropped.forget(
+                    folder, name, time.time(), lambda some: tombstones.buried(folder, name, some)
+                )
+                return tombstones.clear(folder, name, timeout_seconds=self._lock_timeout_seconds)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            where = self._places.path(namespace, continuation_id)
+            raise storage_error(error, f"cannot forget what was removed of {where}") from error
+
+    def scrub(
+        self,
+        namespace: str,
+        continuation_id: str,
+        turn: str | int,
+        *,
+        now: datetime,
+        dry_run: bool,
+        advanced: Callable[[int], None],
+    ) -> Scrubbed:
+        """Remove what one turn said, everywhere and for good; see ``log.scrub``.
+
+        *turn* is an id, or a ``seq``; text of digits is a ``seq`` unless a turn has that id.
+
+        Raises:
+            ConversationNotFound: There is nothing of it, neither a log nor in the trash.
+            TurnNotFound: It has no such turn.
+        """
+        from convmem.log.removing import scrub
+        from convmem.stores import facts_index
+
+        name = ids.encode_name(continuation_id)
+        wanted = scrub.wanted(turn)
+        try:
+            folder = self._places.folder(namespace, create=False)
+            is_there = folder.has(f"{name}.jsonl") or folder.has(f"{name}.jsonl.zst")
+            if not is_there and not trash.files(folder, name):
+                raise FileNotFoundError(name)
+            if dry_run:
+                return scrub.preview(folder, name, wanted, now=now, advanced=advanced)
+            if not folder.has(f"{name}.jsonl"):
+                # A compressed log is not to be made plain for a turn that is not there.
+                scrub.preview(folder, name, wanted, now=now, advanced=advanced)
+        except FileNotFoundError:
+            raise self._places.not_found(namespace, continuation_id) from None
+        except OSError as error:
+            where = self._places.path(namespace, continuation_id)
+            raise storage_error(error, f"cannot read {where}") from error
+        noted = Noted(folder, now, namespace)
+
+        def going(done: Scrubbed) -> None:
+            noted.note(
+                "scrub",
+                continuation_id,
+                id=done.turn_id,
+                seq=done.seq,
+                places=[f"{place.kind} {place.file}" for place in done.places],
+            )
+
+        with noted:
+            done = scrub.scrub(
+                self._places.log(namespace, continuation_id),
+                wanted,
+                now=now,
+                timeout_seconds=self._lock_timeout_seconds,
+                healed=self._places.healed_in(continuation_id),
+                going=going,
+                went=noted.went,
+                advanced=advanced,
+            )
+        # How the first turn begins stands there, too.
+        facts_index.forget(folder, name)
+        return done
 
     def purge(
         self, namespace: str, files: Iterable[TrashFile], *, now: datetime, dry_run: bool

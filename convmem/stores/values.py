@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from convmem.errors import TurnConflict
+    from convmem.log.removing.tombstones import Buried
     from convmem.log.sheet import Sheet, SheetAnswers
     from convmem.stores.facts_index import Facts
     from convmem.turns import Draft, Turn
@@ -17,14 +18,25 @@ if TYPE_CHECKING:
 
 
 class Group:
-    """Drafts, or a sheet of them, for one conversation among several."""
+    """Drafts, or a sheet of them, for one conversation among several.
 
-    __slots__ = ("continuation_id", "drafts", "namespace")
+    With *buried*, the answer of a store's trash, only if that still holds: ``BuriedMeanwhile``
+    else.
+    """
 
-    def __init__(self, namespace: str, continuation_id: str, drafts: list[Draft] | Sheet) -> None:
+    __slots__ = ("buried", "continuation_id", "drafts", "namespace")
+
+    def __init__(
+        self,
+        namespace: str,
+        continuation_id: str,
+        drafts: list[Draft] | Sheet,
+        buried: Buried | None = None,
+    ) -> None:
         self.namespace = namespace
         self.continuation_id = continuation_id
         self.drafts = drafts
+        self.buried = buried
 
 
 class Description:

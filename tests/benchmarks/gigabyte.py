@@ -50,7 +50,7 @@ def measure(run: Run) -> list[Table]:
         "wc -l": (Kind.PEER, ["wc", "-l", log], False),
         "jq -c .": (Kind.PEER, ["jq", "-c", ".", log], False),
         "verify": (Kind.OURS, [program, "verify", _BIG], False),
-        "show --json (no export yet)": (Kind.OURS, [program, "show", _BIG, "--json"], False),
+        "export --to convmem": (Kind.OURS, [program, "export", _BIG, "--to", "convmem"], False),
         "compact, half goes": (Kind.OURS, [*compact, "--keep-last", half], True),
         "compact, older half goes": (
             Kind.OURS,

@@ -105,6 +105,15 @@ def flipped_in_trash(path: str) -> None:
     flipped(str(taken))
 
 
+def brought_back(path: str) -> None:
+    """Put the second turn back from the trash, by hand and first, and a torn copy of it behind."""
+    for taken in sorted(Path(path).parent.glob(".trash/*.jsonl")):
+        for line in taken.read_bytes().splitlines(keepends=True):
+            if line.startswith(b'{"id":"t1"'):
+                Path(path).write_bytes(line + Path(path).read_bytes() + line[:-18])
+                return
+
+
 def state_left(path: str) -> None:
     """Put the state back that a deletion took, as if that had died before it."""
     folder = Path(path).parent

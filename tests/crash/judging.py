@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -24,12 +25,15 @@ from ledger import (
 )
 from scenario import PACKED, STATE, Scenario
 from steps import (
+    IMPORTED,
     OTHER_KEY,
     Clear,
     Compact,
     Delete,
     Record,
+    Scrub,
     Step,
+    Unbury,
 )
 from told import Document, Told, one_of
 
@@ -73,7 +77,15 @@ def _judge(root: str, scenario: Scenario, told: Told, damaged: bytes) -> Finding
     left = read_files(root)
     findings.extend(_half_compaction(scenario, told.ledger, left.raw))
     findings.extend(_unnoted(root, scenario, left.raw))
-    if damaged and scenario.file in (STATE, PACKED) and not _is_kept(root, scenario, damaged):
+    findings.extend(_not_scrubbed(root, told.ledger), "left behind: ")
+    findings.extend(_unburied(root, scenario, told.ledger, left.raw))
+    is_changed = bool(_scrubs(scenario))  # also where it was set aside
+    if (
+        damaged
+        and scenario.file in (STATE, PACKED)
+        and not is_changed
+        and not _is_kept(root, scenario, damaged)
+    ):
         findings.add(LOST, f"the damaged {scenario.file} is nowhere")
     if scenario.restores:
         findings.extend(_restored(root, told))
@@ -92,6 +104,7 @@ def _judge(root: str, scenario: Scenario, told: Told, damaged: bytes) -> Finding
     findings.extend(told.ledger.findings)
     findings.extend(look(root, told.ledger, keeps=scenario.keeps), "after all retried: ")
     findings.extend(_bytes(scenario, left, read_files(root), damaged))
+    findings.extend(_not_scrubbed(root, told.ledger))
     findings.extend(_tidied(root, scenario, told))
     return findings
 
@@ -156,10 +169,31 @@ def _unnoted(root: str, scenario: Scenario, raw: bytes) -> Findings:
             missing = "compact"
         elif isinstance(step, Delete) and any(name.endswith(".log") for name in in_trash):
             missing = "delete"
+        elif isinstance(step, Scrub) and b'"meta":{"scrubbed":' in raw:
+            missing = "scrub"
         else:
             continue
         if missing not in noted:
             findings.add(OTHER, f"the audit log knows of no {missing}")
+    return findings
+
+
+def _unburied(root: str, scenario: Scenario, ledger: Ledger, raw: bytes) -> Findings:
+    """An imported turn that is not in the log has a tombstone, so that it does not come back."""
+    findings = Findings()
+    if any(isinstance(step, Unbury) for step in scenario.steps):
+        return findings
+    path = os.path.join(root, NAMESPACE, ".tombstones", NAME)
+    hashes = b""
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            hashes = file.read()
+    known = {hashes[at : at + 16] for at in range(0, len(hashes), 16)}
+    for turn_id in ledger.answers:
+        is_there = b'{"id":"%b"' % turn_id.encode() in raw
+        is_buried = hashlib.blake2b(turn_id.encode(), digest_size=16).digest() in known
+        if turn_id.startswith(IMPORTED) and not is_there and not is_buried:
+            findings.add(OTHER, f"{turn_id} is gone, and would be imported again")
     return findings
 
 
@@ -244,10 +278,33 @@ def _bytes(scenario: Scenario, left: Files, healed: Files, damaged: bytes) -> Fi
         # What shared a line may have been split: the turns of it are whole.
         pieces += [line for line in scenario.lines if line in damaged]
         pieces += [line for line in damaged.split(b"\n") if line.count(b'{"id":') <= 1]
+    gone = tuple(b'{"id":"%b"' % step.turn_id.encode() for step in _scrubs(scenario))
     for piece in pieces:
-        if piece and not healed.holds(piece):
+        if piece and not healed.holds(piece) and not piece.startswith(gone):
             findings.add(LOST, f"bytes that are nowhere: {piece[:60]!r}")
     return findings
+
+
+def _not_scrubbed(root: str, ledger: Ledger) -> Findings:
+    """What a scrubbed turn said is in no file, whatever was in the making when somebody died."""
+    findings = Findings()
+    said = {str(ledger.answers[turn_id][1]).encode() for turn_id in ledger.gone}
+    others = {
+        str(content).encode()
+        for turn_id, (_, content) in ledger.answers.items()
+        if turn_id not in ledger.scrubbed
+    }
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                data = file.read()
+            if any(text in data for text in said - others):
+                findings.add(OTHER, f"what was scrubbed stands in {name}")
+    return findings
+
+
+def _scrubs(scenario: Scenario) -> list[Scrub]:
+    return [step for step in scenario.steps if isinstance(step, Scrub)]
 
 
 def _tidied(root: str, scenario: Scenario, told: Told) -> Findings:

@@ -10,7 +10,16 @@ import time
 
 from convmem.log import append, codec, durability, files, heal, known_ids, locks, state
 from convmem.log.compressed import cold, cold_batches, cold_compress, cold_salvage
-from convmem.log.removing import audit, deleted, dropped, restore, rewrite, trash
+from convmem.log.removing import (
+    audit,
+    deleted,
+    dropped,
+    restore,
+    rewrite,
+    scrub_files,
+    tombstones,
+    trash,
+)
 from convmem.stores import long_ids, removals
 
 
@@ -70,6 +79,39 @@ def without_trash() -> None:
 def without_memory_of_the_dropped() -> None:
     """Forget the ids of what was dropped."""
     dropped.remember = lambda *given, **options: None
+
+
+def without_tombstones() -> None:
+    """Forget the ids of imported turns that go."""
+    tombstones.bury = lambda *given, **options: None
+
+
+def with_tombstones_too_late() -> None:
+    """Remember them only once the log has lost its turns."""
+    late = []
+    bury, replace = tombstones.bury, rewrite.Rewrite.replace
+
+    def later(*given, **options):
+        late.append((given[:2], list(given[2]), options))
+
+    def and_then(self, **options):
+        replace(self, **options)
+        for where, ids, more in late:
+            bury(*where, ids, **more)
+        late.clear()
+
+    tombstones.bury = later
+    rewrite.Rewrite.replace = and_then
+
+
+def without_scrubbing_the_trash() -> None:
+    """Leave what a compaction took as it is."""
+    scrub_files._in_trash = lambda folder, name: []
+
+
+def without_scrubbing_the_quarantine() -> None:
+    """Leave what a healing set aside as it is."""
+    scrub_files._quarantined = lambda folder, name: []
 
 
 def without_memory_of_the_last_seq() -> None:

@@ -16,20 +16,26 @@ from steps import (
     Each,
     Elsewhere,
     FillTrash,
+    Flushed,
     List,
     Purge,
     Read,
     Record,
     Repair,
     Restore,
+    Scrub,
+    ScrubSummary,
     Terminated,
+    Unbury,
     Uncompress,
+    Untold,
     Update,
 )
 
 _LAST_THREE = ("t3", "t4", "t5")
 _TWO = (Record("and then", "n0"), Record("and now", "n1"))
 _NEW = Record("new", "n0")
+_IMPORTED = tuple(Record(f"said {at} years ago", f"import{at}") for at in range(4))
 _OLD_STATE = Update((("session", "old " * 30), ("kept", 1)))
 _NEW_STATE = Update((("session", "new " * 60), ("token", "x")))
 _PACKED = 12  # turns, of some 700 bytes each: what saves no block is not compressed
@@ -63,6 +69,7 @@ _RECORDING = (
     ),
     Scenario("append after NUL bytes", _TWO, turns=6, damage=damages.nul_tail),
     Scenario("append after a lost newline", _TWO, turns=6, damage=damages.no_newline),
+    Scenario("two that are flushed together", (Flushed("hello", "n0"), Flushed("again", "n1"))),
     Scenario("terminated", (Terminated("wait", "n0"), Terminated("more", "n1")), turns=6),
     Scenario(
         "under a strict umask",
@@ -138,6 +145,31 @@ _REMOVING = (
         turns=8,
         damage=damages.litter,
     ),
+    Scenario("compaction of imported turns", (Compact(2), _NEW), before=_IMPORTED),
+    Scenario("delete imported turns", (Delete(), _NEW), before=_IMPORTED),
+    Scenario("more imported turns go", (Compact(1), _NEW), before=(*_IMPORTED, Compact(2))),
+    Scenario(
+        "imported again on demand",
+        (Unbury(), _NEW),
+        before=(*map(Untold, _IMPORTED), Record("kept", "t0"), Compact(1)),
+    ),
+    Scenario("scrub", (Scrub("t1"), _NEW), turns=6),
+    Scenario("scrub a turn of a batch", (Scrub("t4"), _NEW), turns=6),
+    Scenario(
+        "scrub in the log, the trash and the quarantine",
+        (Scrub("t1"), _NEW),
+        turns=8,
+        before=(List(), Compact(7), Compact(2)),
+        damage=damages.brought_back,
+    ),
+    Scenario("scrub a deleted log", (Scrub("t1"),), turns=6, before=(Compact(3), Delete())),
+    Scenario(
+        "scrub a summary that was taken back",
+        (ScrubSummary(), _NEW),
+        turns=8,
+        before=(Compact(2, summary="they talked of a secret"), Restore()),
+    ),
+    Scenario("scrub over litter", (Scrub("t0"),), turns=6, before=(List(),), damage=damages.litter),
     Scenario("fill the trash", (FillTrash(), _NEW), turns=4),
     Scenario("purge", (Purge(), _NEW), turns=8, before=(FillTrash(), Compact(4))),
 )
@@ -193,6 +225,16 @@ _COMPRESSING = (
     Scenario(
         "compact a compressed log", (Compact(9),), turns=_PACKED, words=_LONG, before=(Compress(),)
     ),
+    Scenario(
+        "scrub a damaged compressed log",
+        (Scrub("t0"),),
+        turns=_PACKED,
+        words=_LONG,
+        before=(Compress(),),
+        damage=damages.bad_part,
+        file=PACKED,
+    ),
+    Scenario("scrub a compressed log", (Scrub("t1"),), _PACKED, _LONG, before=(Compress(),)),
     Scenario("delete a compressed log", (Delete(),), _PACKED, _LONG, before=(Compress(),)),
     Scenario(
         "salvage",

@@ -6,10 +6,12 @@ got no answer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -25,12 +27,14 @@ from convmem.log.removing import trash
 from convmem.stores import facts, facts_index
 
 OTHER_KEY = "other"
+IMPORTED = "import"  # ids of imported turns begin so
+_OF_AN_IMPORT: dict[str, Any] = {"meta": {"source": "claude-code"}, "raw": {"said": "verbatim"}}
 LONG_ID = "a very long name, such as some systems give: " + "é" * 200
 
 
 @dataclass(frozen=True)
 class Record:
-    """One turn; without an id it cannot be retried."""
+    """One turn; without an id it cannot be retried. With one that begins so, it is imported."""
 
     content: str
     id: str | None = None
@@ -40,7 +44,9 @@ class Record:
         return self.id is not None
 
     def do(self, archive: Archive, told: Told) -> None:
-        turn = archive.conversation(NAME).record("user", self.content, id=self.id, ts=now())
+        more = _OF_AN_IMPORT if self.id is not None and self.id.startswith(IMPORTED) else {}
+        chat = archive.conversation(NAME)
+        turn = chat.record("user", self.content, id=self.id, ts=now(), **more)
         told.take("answer", turn.id, turn.seq, turn.content)
 
 
@@ -146,6 +152,59 @@ class Restore:
 
 
 @dataclass(frozen=True)
+class Untold:
+    """A turn whose answer nobody has kept, so that it is never retried."""
+
+    turn: Record
+    is_retried: ClassVar[bool] = False
+
+    def do(self, archive: Archive, told: Told) -> None:
+        self.turn.do(archive, Told())
+
+
+@dataclass(frozen=True)
+class Unbury:
+    """What was removed may be imported again."""
+
+    is_retried: ClassVar[bool] = True
+
+    def do(self, archive: Archive, told: Told) -> None:
+        archive.conversation(NAME).unbury()
+
+
+@dataclass(frozen=True)
+class Scrub:
+    """What one turn said goes for good."""
+
+    turn_id: str
+    is_retried: ClassVar[bool] = True
+
+    def do(self, archive: Archive, told: Told) -> None:
+        told.take("scrubbed", self.turn_id)  # from now on nobody knows
+        archive.conversation(NAME).scrub(self.turn_id, now=now())
+        told.take("gone", self.turn_id)
+
+
+@dataclass(frozen=True)
+class ScrubSummary:
+    """What a summary said goes, when only the audit log knows of it."""
+
+    is_retried: ClassVar[bool] = True
+
+    def do(self, archive: Archive, told: Told) -> None:
+        chat = archive.conversation(NAME)
+        for path in (Path(chat.path).parent / ".audit").iterdir():
+            for line in path.read_bytes().splitlines():
+                try:
+                    note = json.loads(line)
+                except ValueError:
+                    continue  # torn by the fault
+                for said in note.get("summaries", ()):
+                    if said["content"].strip():
+                        chat.scrub(said["id"], now=now())
+
+
+@dataclass(frozen=True)
 class FillTrash:
     """Another conversation is compacted, and goes to the trash."""
 
@@ -247,6 +306,27 @@ class Terminated:
 
 
 @dataclass(frozen=True)
+class Flushed:
+    """Turns of two conversations that wait for their sync, and a flush that syncs both."""
+
+    content: str
+    id: str
+    is_retried: ClassVar[bool] = True
+
+    def do(self, archive: Archive, told: Told) -> None:
+        policy = Durability.interval(seconds=3600)
+        turn = archive.conversation(NAME, durability=policy).record(
+            "user", self.content, id=self.id, ts=now()
+        )
+        other = archive.conversation(LONG_ID, durability=policy).record(
+            "user", self.content, id=self.id, ts=now()
+        )
+        archive.flush()
+        told.take("answer", turn.id, turn.seq, turn.content)
+        told.take("elsewhere", LONG_ID, other.id, other.seq, other.content)
+
+
+@dataclass(frozen=True)
 class Update:
     """A change of the state."""
 
@@ -290,6 +370,10 @@ Step = (
     | Compact
     | Delete
     | Restore
+    | Untold
+    | Unbury
+    | Scrub
+    | ScrubSummary
     | FillTrash
     | Purge
     | Repair

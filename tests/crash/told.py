@@ -50,6 +50,10 @@ class Told:
         """Take one report, and pass it on."""
         if what == "answer":
             self.ledger.answer(*rest)
+        elif what == "scrubbed":
+            self.ledger.scrubbed.add(*rest)
+        elif what == "gone":
+            self.ledger.gone.add(*rest)
         elif what == "states":
             self.states = list(rest[0])
         elif what == "elsewhere":
@@ -67,7 +71,8 @@ class Told:
     def as_text(self) -> str:
         """Return what is the same where the same was told."""
         answers = sorted(self.ledger.answers.items())
-        return repr((answers, self.states, sorted(self.elsewhere), self.has_other_key))
+        scrubbed = sorted(self.ledger.scrubbed), sorted(self.ledger.gone)
+        return repr((answers, scrubbed, self.states, sorted(self.elsewhere), self.has_other_key))
 
 
 def merged(states: list[Document], changes: Mapping[str, Any]) -> list[Document]:

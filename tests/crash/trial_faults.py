@@ -73,6 +73,26 @@ SAFEGUARDS: tuple[tuple[Callable[[], None], str, tuple[str, ...], str], ...] = (
     ),
     (mutants.without_notes, "compaction to the trash", (), OTHER),
     (mutants.without_memory_of_the_dropped, "compaction to the trash", (), DOUBLED),
+    (mutants.without_tombstones, "compaction of imported turns", (), OTHER),
+    (mutants.without_tombstones, "delete imported turns", (), OTHER),
+    (
+        mutants.with_tombstones_too_late,
+        "compaction of imported turns",
+        (faults.KILLED_BEFORE,),
+        OTHER,
+    ),
+    (
+        mutants.without_scrubbing_the_trash,
+        "scrub in the log, the trash and the quarantine",
+        (),
+        OTHER,
+    ),
+    (
+        mutants.without_scrubbing_the_quarantine,
+        "scrub in the log, the trash and the quarantine",
+        (),
+        OTHER,
+    ),
     (
         mutants.without_memory_of_the_last_seq,
         "compaction that drops everything",

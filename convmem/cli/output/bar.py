@@ -40,6 +40,12 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
+    def expect(self, total: int) -> None:
+        """Say what it counts towards, where that becomes known later."""
+        self._total = total
+        if self._progress is not None:
+            self._progress.update(self._task, total=total)
+
     def advance(self, amount: int) -> None:
         """Count *amount* bytes more."""
         self._done += amount

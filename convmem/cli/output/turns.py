@@ -6,6 +6,7 @@ from convmem import jsontext
 from convmem.cli.output import parts
 from convmem.cli.output.layout import fold, width_of
 from convmem.cli.output.safe import safe, safe_line
+from convmem.turns import EVENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class TurnWriter:
         columns = self._terminal.columns
         margin = "  " if columns >= 40 else " "
         turn = stored.turn
+        if turn.role == EVENT and not turn.text:
+            return  # of what another tool noted for itself; ``--json`` has it
         lines = self._head(turn, columns)
         width = columns - len(margin)
         for line in _safely(self._said(turn, width), stored, width):

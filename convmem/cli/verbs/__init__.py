@@ -29,9 +29,13 @@ _GROUPS = {
     "repair": "checks",
     "stats": "checks",
     "health": "checks",
+    "secrets": "checks",
+    "import": "exchange",
+    "export": "exchange",
     "compact": "upkeep",
     "delete": "upkeep",
     "trash": "upkeep",
+    "scrub": "upkeep",
     "compress": "upkeep",
 }
 

@@ -1,9 +1,9 @@
-"""The verbs that look after the files: verify, repair, stats, health."""
+"""The verbs that look after what there is: verify, repair, stats, health, secrets."""
 
 from __future__ import annotations
 
 from convmem.cli.spec import Option, Verb
-from convmem.cli.verbs.common import ALL, DRY_RUN, IDS_MANY, QUIET
+from convmem.cli.verbs.common import ALL, DRY_RUN, IDS_MANY, QUIET, ROLES, SINCE
 
 _PROMETHEUS = Option(
     "prometheus",
@@ -178,4 +178,51 @@ EXIT STATUS:
     ),
 )
 
-VERBS: tuple[Verb, ...] = (_VERIFY, _REPAIR, _STATS, _HEALTH)
+_SECRETS = Verb(
+    "secrets",
+    "Say where likely credentials stand.",
+    """\
+Look for passwords, keys and tokens in conversations and their state, and say where they are: never
+what they are, but for how they begin and how long they are. Changes nothing.
+
+Examples:
+
+  convmem secrets --all
+  convmem secrets oslo-trip --since 7d
+  convmem secrets --all --json | jq -r '[.continuation_id, .id, .rule] | @tsv'
+  convmem secrets --all --json | jq -s 'group_by(.rule) | map({(.[0].rule): length}) | add'
+
+The rules are those of Kingfisher, and a few of convmem's own; none goes by randomness alone, and
+nothing is sent anywhere. Needs: pip install 'convmem[secrets]'. Looked at is all that a turn holds,
+content, meta and its other keys, as it reads without the escapes of JSON; the state, unless --role
+or --since is given; and with --trash turns in the trash. Not looked at are states in the trash, the
+quarantine, and what lies in Base64. What is found may be no credential, and a password in a
+sentence is not found.
+
+To be rid of one: change it where it is valid, then remove the turn for good with convmem scrub. To
+keep them out: convmem record --redact.
+
+--json prints one object per finding: continuation_id, namespace, seq, id, role, ts (all four null
+in the state), rule, where, start, length (in characters), excerpt, and trash: the file there.
+
+EXIT STATUS:
+
+  0  done, whatever was found
+  2  wrong usage: neither an ID nor --all; the extra is not installed
+  3  there is no such conversation
+  4  input/output or permission
+  7  done in part: some conversations could not be read, each is named
+""",
+    target="convmem.cli.secrets:run",
+    arguments=(IDS_MANY,),
+    options=(
+        ALL,
+        ROLES,
+        SINCE,
+        Option("trash", ("--trash",), "Look at turns in the trash, too."),
+        QUIET,
+        Option("json", ("--json",), "One JSON object per finding and line."),
+    ),
+)
+
+VERBS: tuple[Verb, ...] = (_VERIFY, _REPAIR, _STATS, _HEALTH, _SECRETS)

@@ -28,6 +28,10 @@ With --jsonl each line of standard input is one turn: an object with role and co
 wanted, id, ts and meta; other keys are kept. Where ID is "-", each line also names its
 continuation_id. Good lines are recorded, bad ones reported by line number.
 
+With --redact likely credentials in content, meta and other keys are masked before they are stored,
+as [redacted: RULE], and counted on standard error; nothing else is changed, and what --tee passes
+on is not masked. It needs: pip install 'convmem[secrets]'. Without it nothing is ever edited.
+
 A turn with an id that is already there is stored once: the same turn again is a success and
 changes nothing, another turn under that id is a conflict.
 
@@ -91,6 +95,7 @@ EXIT STATUS:
         Option("jsonl", ("--jsonl",), "Standard input is one turn per line, as JSON."),
         Option("tee", ("--tee",), "Pass standard input through to standard output."),
         Option("exact", ("--exact",), "Keep the last newline of standard input."),
+        Option("redact", ("--redact",), "Mask likely credentials; see convmem secrets."),
         QUIET,
         Option("json", ("--json",), "Print each recorded turn as one line of JSON."),
     ),

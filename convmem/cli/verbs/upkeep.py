@@ -1,9 +1,9 @@
-"""The verbs that let things go and bring them back: compact, delete, trash, compress."""
+"""The verbs that let things go and bring them back: compact, delete, trash, scrub, compress."""
 
 from __future__ import annotations
 
 from convmem.cli.spec import Argument, Option, Verb
-from convmem.cli.verbs.common import ALL, DRY_RUN, IDS, IDS_MANY, QUIET, SINCE
+from convmem.cli.verbs.common import ALL, DRY_RUN, ID, IDS, IDS_MANY, QUIET, SINCE
 
 _COMPACT = Verb(
     "compact",
@@ -165,9 +165,10 @@ Examples:
   convmem delete oslo-trip dinner
   convmem trash restore oslo-trip
 
-It costs the same for any size, but for a compressed one, which is unpacked first. The trash
-keeps them until somebody purges it. A conversation of that name that is begun anew goes on with
-the numbers where the old one ended, so that both can be put together again.
+Each is read once, and a compressed one unpacked first: what was imported is not brought back by
+the next import, not even when the trash is purged. The trash keeps them until somebody purges it.
+A conversation of that name that is begun anew goes on with the numbers where the old one ended,
+so that both can be put together again.
 
 At a terminal it asks before, unless --yes. To delete all conversations of a namespace in one go
 takes --everything. What the keep-list of convmem.toml names is refused.
@@ -256,4 +257,58 @@ EXIT STATUS:
     ),
 )
 
-VERBS = (_COMPACT, _DELETE, _TRASH, _COMPRESS)
+_SCRUB = Verb(
+    "scrub",
+    "Remove what one turn said, everywhere and for good.",
+    """\
+Remove what one turn said, everywhere and for good: a password, say, that should not have been
+recorded. There is no way back, not by the trash either.
+
+Examples:
+
+  convmem scrub oslo-trip 17 --dry-run
+  convmem scrub oslo-trip 17
+  convmem scrub oslo-trip 0195f3a2-7c41-7c2e-9d0a-3b6a52f0c1de
+
+TURN is the turn's id or its number (seq); digits are a number unless a turn has that id. In its
+place stays a marker with the same id, number, time and role, no content, and as meta only the time
+of scrubbing. Nothing else of the conversation changes: others may record and read meanwhile, and
+who follows goes on. A retry or an import of the turn does not bring it back.
+
+It is removed from the log, which is made plain if it lies compressed; from the trash, where the
+marker can be restored; from damaged bytes in the quarantine, as far as these can be told to be the
+turn's; and with files that killed processes have left. A summary goes from the audit log, too. What
+the keep-list of convmem.toml names can be scrubbed: it is kept from rules, not from you.
+
+Out of reach are copies elsewhere: other turns that say the same (later versions of the turn, and
+summaries, are named), other conversations, backups, snapshots of the file system, programs that
+have the old file open, and blocks of the disk that are free now but not yet overwritten. A password
+that was recorded is best changed.
+
+After a crash each file is as it was, or scrubbed; the same command does what is left. At a
+terminal it asks before, unless --yes.
+
+EXIT STATUS:
+
+  0  done, also when nothing was left to scrub
+  1  the person at the terminal said no
+  2  wrong usage; several turns have that number
+  3  there is no such conversation, or no such turn in it
+  4  input/output or permission; disk full
+  6  busy: a compaction, repair or restoration is at work on the conversation
+  7  done in part: parts of the quarantine cannot be read, each file is named
+""",
+    target="convmem.cli.scrub:run",
+    arguments=(
+        ID,
+        Argument("turn", "The turn's id, or its number.", metavar="TURN"),
+    ),
+    options=(
+        Option("dry_run", ("--dry-run",), "Say where it would be removed; change nothing."),
+        _YES,
+        QUIET,
+        Option("json", ("--json",), "Answer with one JSON object."),
+    ),
+)
+
+VERBS = (_COMPACT, _DELETE, _TRASH, _SCRUB, _COMPRESS)

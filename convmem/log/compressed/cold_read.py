@@ -55,7 +55,7 @@ class Unpacked:
         self._todo = list(self._cold.parts)
         size = self._cold.facts.plain_bytes
         try:
-            self.fd = _nameless_file(folder, size)
+            self.fd = nameless_file(folder, size)
             os.ftruncate(self.fd, size)
         except OSError as error:
             if self.fd >= 0:
@@ -165,7 +165,7 @@ class Remnant:
         try:
             # How much it is nobody knows.
             likely = _LIKELY_RATIO * os.fstat(self._source).st_size
-            self.fd = _nameless_file(folder, max(_IN_MEMORY_BYTES, likely) + 1)
+            self.fd = nameless_file(folder, max(_IN_MEMORY_BYTES, likely) + 1)
             self.holes = cold_salvage.unpack(
                 folder,
                 name,
@@ -219,7 +219,7 @@ def open_cold(folder: Folder, name: str) -> Unpacked | Remnant:
         return Remnant(folder, name)
 
 
-def _nameless_file(folder: Folder, size: int) -> int:
+def nameless_file(folder: Folder, size: int) -> int:
     """Return an open file that has no name, where *size* bytes have room if anywhere."""
     if size <= _IN_MEMORY_BYTES and hasattr(os, "memfd_create"):
         return os.memfd_create("convmem")

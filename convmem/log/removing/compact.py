@@ -11,7 +11,7 @@ from bisect import bisect_left
 from convmem.errors import UsageError, storage_error
 from convmem.log import codec, heal, lines
 from convmem.log.files import check_room
-from convmem.log.removing import dropped, summary, trash
+from convmem.log.removing import dropped, summary, tombstones, trash
 from convmem.log.removing.at_once import all_at_once
 from convmem.log.removing.rewrite import Rewrite
 from convmem.log.removing.survey import CompactionReport, Survey, loose_turns, report_on, survey_log
@@ -79,7 +79,7 @@ def compact(
                 rewrite.fd, survey, decided, rewrite.end, rewrite.last_seq, dry_run=False
             )
             if decided.dropped:
-                run = _Run(rewrite, survey, decided, report, now)
+                run = _Run(rewrite, survey, decided, report, now, timeout_seconds)
                 run.carry_out(
                     discard=discard,
                     remember_seconds=remember_seconds,
@@ -108,6 +108,7 @@ class _Run:
         decided: RetentionPlan,
         report: CompactionReport,
         now: datetime,
+        timeout_seconds: float,
     ) -> None:
         self.rewrite = rewrite
         self.folder = rewrite.folder
@@ -116,6 +117,7 @@ class _Run:
         self.plan = decided
         self.report = report
         self.now = now
+        self.timeout_seconds = timeout_seconds
 
     def carry_out(
         self,
@@ -199,6 +201,7 @@ class _Run:
         jobs: list[Callable[[], None]] = [
             lambda: self.rewrite.copy(self._kept_pieces(marker)),
             lambda: self._remember(remember_seconds, is_discarded=discard),
+            self._bury,
         ]
         name = self.report.trash
         if name is not None:
@@ -225,6 +228,14 @@ class _Run:
             is_discarded=is_discarded,
             now=clock,
             until=clock + seconds,
+        )
+
+    def _bury(self) -> None:
+        tombstones.bury(
+            self.folder,
+            self.name,
+            tombstones.imported(self.rewrite.fd, self._dropped_spans()),
+            timeout_seconds=self.timeout_seconds,
         )
 
     def _empty_trash(self) -> None:

@@ -18,7 +18,7 @@ from convmem.log.removing.dropped_lines import remembered, whole_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
     from typing import Any
 
     from convmem.log.files import Folder
@@ -188,6 +188,36 @@ def _still_known(folder: Folder, name: str, now: float) -> Iterator[bytes]:
             )
     finally:
         os.close(fd)
+
+
+def forget(
+    folder: Folder, name: str, now: float, picked: Callable[[list[str]], Collection[str]]
+) -> None:
+    """Forget, durably, those turns of the log *name* whose ids are *picked* from those handed over.
+
+    The caller holds ``rewrite.exclusive``.
+    """
+
+    def left() -> Iterator[bytes]:
+        for block in _still_known(folder, name, now):
+            found = block.split(b"\n")[:-1]
+            ids = [jsontext.loads(line)["id"] for line in found]
+            gone = picked(ids)
+            lines_left = [
+                line + b"\n"
+                for line, turn_id in zip(found, ids, strict=True)
+                if turn_id not in gone
+            ]
+            if lines_left:
+                yield b"".join(lines_left)
+
+    if not folder.has(f"{FOLDER}/{name}.jsonl"):
+        return
+    inner = folder.existing_subfolder(FOLDER)
+    try:
+        write_aside(inner, f"{name}.jsonl", temporary_name(name), left())
+    finally:
+        inner.close()
 
 
 def names(folder: Folder) -> list[str]:

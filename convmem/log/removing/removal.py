@@ -8,7 +8,7 @@ from convmem.errors import ConvmemError, DurabilityUnknown, storage_error
 from convmem.log import state
 from convmem.log.compressed.cold_file import ENDING
 from convmem.log.look import look
-from convmem.log.removing import deleted, trash
+from convmem.log.removing import deleted, tombstones, trash
 from convmem.quantities import format_time
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from convmem.log.append import Log
+    from convmem.log.durability import OpenLog
     from convmem.log.files import Folder
     from convmem.log.look import Ends
 
@@ -54,9 +55,10 @@ def remove(
     going: Callable[[Removal], None],
     went: Callable[[], None],
 ) -> Removal:
-    """Move the log to the trash, and the conversation's state with it; costs the same at any size.
+    """Move the log to the trash, and the conversation's state with it.
 
-    A compressed log is unpacked first, and needs the room for that.
+    The log is read once, for what was imported is not to come back by an import; others may write
+    meanwhile. A compressed log is unpacked first, and needs the room for that.
 
     *going* is told what goes just before it goes, and if it raises, nothing does; *went* that it is
     gone, whatever may fail then.
@@ -69,11 +71,23 @@ def remove(
     """
     folder, name = log.folder, log.name
     lock = state.lock_of(folder, name)
+
+    def bury(fd: int, start: int, end: int) -> None:
+        ids = tombstones.imported(fd, [(start, end)])
+        tombstones.bury(folder, name, ids, timeout_seconds=timeout_seconds)
+
     try:
-        opened, end, last_seq = log.with_lock(timeout_seconds, healed)
+        first, buried = _locked(log, quiet_since, timeout_seconds, healed)
+        try:
+            bury(first.fd, 0, buried)
+            opened, end, last_seq = log.with_lock(timeout_seconds, healed)
+        finally:
+            first.let_go()
         try:
             if quiet_since is not None:
                 _check_quiet(name, look(opened.fd, end), quiet_since)
+            # What came meanwhile: all of it, if it is another file by now.
+            bury(opened.fd, buried if opened is first else 0, end)
             removal = Removal(end, last_seq, trash.new_file(name, now, trash.LOG))
             deleted.remember(folder, name, last_seq)
             inner = folder.subfolder(trash.FOLDER)
@@ -138,6 +152,23 @@ def finish(folder: Folder, name: str, *, timeout_seconds: float) -> Removal | No
     finally:
         lock.release()
         lock.close()
+
+
+def _locked(
+    log: Log,
+    quiet_since: datetime | None,
+    timeout_seconds: float,
+    healed: Callable[[str], None],
+) -> tuple[OpenLog, int]:
+    """Return the log, for reading without its lock, and its end. The caller lets it go."""
+    opened, end, _ = log.with_lock(timeout_seconds, healed)
+    try:
+        if quiet_since is not None:
+            _check_quiet(log.name, look(opened.fd, end), quiet_since)
+        opened.use()
+        return opened, end
+    finally:
+        log.unlock()
 
 
 def _check_quiet(name: str, ends: Ends, quiet_since: datetime) -> None:

@@ -133,6 +133,7 @@ def restore(
             rewrite = held.enter_context(
                 Rewrite(log, timeout_seconds=timeout_seconds, healed=healed)
             )
+            _check_that_they_are_current(log.folder, sources)
             current = Source(rewrite.fd, is_log=True, end=rewrite.end)
             merge = _tried(sources, wants, current, rewrite, advanced)
             done.take(merge)
@@ -233,6 +234,20 @@ def _open_all(
     finally:
         inner.close()
     return sources
+
+
+def _check_that_they_are_current(folder: Folder, sources: list[Source]) -> None:
+    """Raise ``FileNotFoundError`` if a file was replaced since it was opened, before the locks.
+
+    What a turn said that was scrubbed meanwhile stands in the old one still.
+    """
+    inner = folder.existing_subfolder(trash.FOLDER)
+    try:
+        for source in sources:
+            if not os.path.samestat(inner.stat(source.name), os.fstat(source.fd)):
+                raise FileNotFoundError(source.name)
+    finally:
+        inner.close()
 
 
 def _nothing(held: ExitStack) -> Source:

@@ -17,7 +17,7 @@ from convmem.log.files import (
     temporary_name,
     write_all,
 )
-from convmem.log.removing import deleted, dropped, trash
+from convmem.log.removing import deleted, dropped, tombstones, trash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # What came meanwhile is copied without the lock until little enough is left to copy under it.
 _SMALL_DELTA_BYTES = 64 << 10
 _MOST_ROUNDS = 4
+# Where files in the making may be, besides the folder of the log itself.
+_FOLDERS = (trash.FOLDER, dropped.FOLDER, deleted.FOLDER, tombstones.FOLDER, heal.QUARANTINE)
 
 
 class Rewrite:
@@ -225,7 +227,7 @@ def find_leftovers(folder: Folder) -> dict[str, list[tuple[str, str]]]:
     Some may belong to work that goes on: remove them only while holding the locks of that log.
     """
     found: dict[str, list[tuple[str, str]]] = {}
-    for inner_name in ("", trash.FOLDER, dropped.FOLDER, deleted.FOLDER, heal.QUARANTINE):
+    for inner_name in ("", *_FOLDERS):
         try:
             inner = folder if not inner_name else folder.existing_subfolder(inner_name)
         except FileNotFoundError:

@@ -1,0 +1,53 @@
+"""The beginning of a source, by which its format is recognised."""
+
+from __future__ import annotations
+
+from convmem import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SAMPLE_BYTES = 256 << 10
+_MOST_VALUES = 50
+
+
+class Sample:
+    """What stands at the beginning of a source.
+
+    Attributes:
+        name: The source's name, without folders; empty for standard input.
+        head: Its first bytes, at most ``SAMPLE_BYTES``, unpacked.
+        values: The first JSON values that stand on lines of their own, at most 50.
+        is_database: Whether it is an SQLite file.
+    """
+
+    __slots__ = ("head", "is_database", "name", "values")
+
+    def __init__(self, name: str, head: bytes) -> None:
+        self.name = name
+        self.head = head.removeprefix(b"\xef\xbb\xbf")
+        self.is_database = head.startswith(b"SQLite format 3\x00")
+        self.values: list[Any] = [] if self.is_database else _values(self.head)
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """Those of the values that are objects."""
+        return [value for value in self.values if isinstance(value, dict)]
+
+    @property
+    def first_byte(self) -> bytes:
+        """The first byte that is no white space: what kind of JSON begins here."""
+        return self.head.lstrip()[:1]
+
+
+def _values(head: bytes) -> list[Any]:
+    found = []
+    for line in head.split(b"\n")[:-1] if len(head) >= SAMPLE_BYTES else head.split(b"\n"):
+        try:
+            found.append(jsontext.loads(line))
+        except jsontext.NotJson:
+            continue
+        if len(found) == _MOST_VALUES:
+            break
+    return found

@@ -1,0 +1,1 @@
+"""Import and export: what lies between an archive and the formats."""

@@ -1,0 +1,273 @@
+"""A conversation as it is given out: references followed, old versions and other branches left out.
+
+Pure reads. Memory follows the longest turn, but for what links turns to each other: some 100 bytes
+for each turn that has a parent, where a branch is asked for.
+"""
+
+from __future__ import annotations
+
+from convmem.errors import ConversationNotFound
+from convmem.formats.protocol import EVENT, Kept
+from convmem.formats.raws import raw_of
+from convmem.turns import Turn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from typing import Any
+
+    from convmem.archive import Archive
+    from convmem.conversation import Conversation
+    from convmem.log.read import StoredTurn
+
+
+class Wanted:
+    """Which turns of a conversation are given out. Empty, it is all of them.
+
+    Attributes:
+        roles: Only turns of these roles.
+        since: Only turns from then on; turns without a time are outside.
+        active_branch: Only the branch that was shown last, where there are several.
+    """
+
+    def __init__(
+        self,
+        *,
+        roles: frozenset[str] | None = None,
+        since: datetime | None = None,
+        active_branch: bool = False,
+    ) -> None:
+        self.roles = roles
+        self.since = since
+        self.active_branch = active_branch
+
+    def wants(self, turn: Turn) -> bool:
+        """Whether *turn* is of a wanted role and time."""
+        if self.roles is not None and turn.role not in self.roles:
+            return False
+        if self.since is None:
+            return True
+        return turn.ts is not None and turn.ts >= self.since
+
+
+class View:
+    """One conversation, ready to be given out.
+
+    Attributes:
+        conversation: Which.
+        title: What its source called it last.
+        missing: How many turns are referred to and lie nowhere any more.
+    """
+
+    def __init__(
+        self, archive: Archive, namespace: str, conversation: Conversation, wanted: Wanted
+    ) -> None:
+        self.conversation = conversation
+        self.title: str | None = None
+        self.missing = 0
+        self._wanted = wanted
+        self._originals = _Originals(archive, namespace)
+        self._latest: dict[str, str] = {}  # of a record that came in versions, the last one
+        self._left_out: set[str] = set()
+        self._branch: set[str] | None = None
+        self._look()
+
+    def turns(self) -> Iterator[Turn]:
+        """Yield the turns as they are read: what stands for others is replaced by them."""
+        for stored in self.conversation.stored_turns(damaged=_unnoticed):
+            turn = stored.turn
+            copied = _copied(turn)
+            if copied is None:
+                if self._is_current(turn) and self._wanted.wants(turn):
+                    turn.extra.pop("raw", None)
+                    yield turn
+                continue
+            for original in self._resolved(copied):
+                shown = original.turn
+                shown.extra.pop("raw", None)
+                if self._is_current(shown) and self._wanted.wants(shown):
+                    yield shown
+
+    def stored(self) -> Iterator[tuple[StoredTurn, Turn]]:
+        """Yield the turns as they lie there, with their lines: references too."""
+        for stored in self.conversation.stored_turns(damaged=_unnoticed):
+            turn = stored.turn
+            is_in = self._branch is None or self._is_current(turn)
+            if is_in and self._wanted.wants(turn):
+                yield stored, turn
+
+    def kept(self) -> Iterator[Kept]:
+        """Yield what was imported, with its source records: all versions, all branches."""
+        for stored in self.conversation.stored_turns(damaged=_unnoticed):
+            raw = raw_of(stored.line)
+            turn = stored.turn
+            copied = _copied(turn)
+            if copied is not None and raw is None:
+                mark = (turn.meta or {}).get("unterminated")
+                found = [Kept(each.turn, raw_of(each.line)) for each in self._resolved(copied)]
+                if found and found[-1].turn.meta is not None:
+                    found[-1].turn.meta.pop("unterminated", None)
+                    if mark:
+                        found[-1].turn.meta["unterminated"] = True
+                yield from found
+            elif raw is not None or (turn.meta or {}).get("source") is not None:
+                yield Kept(turn, raw)  # also where its words lie elsewhere: the record is here
+
+    def _is_current(self, turn: Turn) -> bool:
+        turn_id = turn.id
+        if turn_id is None:
+            return True
+        if turn_id in self._left_out:
+            return False
+        if self._branch is None or turn.role == EVENT:
+            return True
+        meta = turn.meta or {}
+        first = meta.get("replaces", turn_id)
+        return first in self._branch or ("parent" not in meta and "active" not in meta)
+
+    def _resolved(self, copied: tuple[str, list[str]]) -> Iterator[StoredTurn]:
+        found = self._originals.find(*copied)
+        for turn_id in copied[1]:
+            stored = found.get(turn_id)
+            if stored is None:
+                self.missing += 1
+            else:
+                yield stored
+
+    # --- looking at it once before ---------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Learn which turns were replaced, what the title is, and which branch is active."""
+        links = _Links()
+        updated = ""
+        for turn in self._told():
+            meta = turn.meta
+            if meta is None or turn.id is None:
+                continue
+            replaced = meta.get("replaces")
+            if isinstance(replaced, str):
+                self._left_out.add(self._latest.get(replaced, replaced))
+                self._latest[replaced] = turn.id
+            # An older export may have been imported after a newer one.
+            when = str(meta.get("updated", updated))
+            if when >= updated:
+                updated = when
+                title = meta.get("title")
+                if isinstance(title, str) and title.strip():
+                    self.title = title
+                if isinstance(meta.get("leaf"), str):
+                    links.leaf = meta["leaf"]
+            if self._wanted.active_branch:
+                self._left_out |= links.take(turn, meta)
+        if self._wanted.active_branch:
+            self._branch = links.branch()
+
+    def _told(self) -> Iterator[Turn]:
+        for stored in self.conversation.stored_turns(damaged=_unnoticed):
+            line = stored.line
+            if b'"meta":' not in line:
+                continue
+            turn = stored.turn
+            copied = _copied(turn)
+            if copied is None:
+                yield turn
+            elif self._wanted.active_branch:
+                for original in self._originals.find(*copied).values():
+                    yield original.turn
+
+
+class _Links:
+    """What turns say of each other: who answered whom, and what was taken back."""
+
+    def __init__(self) -> None:
+        self.leaf: str | None = None
+        self._parents: dict[str, str] = {}
+        self._active: dict[str, bool] = {}
+        self._order: list[str] = []
+
+    def take(self, turn: Turn, meta: dict[str, Any]) -> set[str]:
+        """Take the next turn; return the ids of those that it takes back."""
+        turn_id = str(meta.get("replaces", turn.id))
+        if isinstance(meta.get("active"), bool):
+            self._active[turn_id] = meta["active"]
+        if isinstance(meta.get("parent"), str):
+            self._parents[turn_id] = meta["parent"]
+        kind, order = meta.get("kind"), self._order
+        gone: list[str] = []
+        if kind == "rewind":
+            # The turn that it names and all behind it; all, where nobody knows that one.
+            at = order.index(meta["to"]) if meta.get("to") in order else 0
+            gone, self._order = order[at:], order[:at]
+        elif kind == "checkpoint" and isinstance(meta.get("keeps"), list):
+            keeps = {each for each in meta["keeps"] if isinstance(each, str)}
+            gone = [each for each in order if each not in keeps]
+            self._order = [each for each in order if each in keeps]
+        elif turn.role != EVENT and turn_id not in order[-1:]:
+            order.append(turn_id)
+        return set(gone)
+
+    def branch(self) -> set[str] | None:
+        """Return the ids of the active branch; ``None`` where there is but one."""
+        if self.leaf is None and self._active:
+            return {turn_id for turn_id, is_active in self._active.items() if is_active}
+        if not self._parents or not self._order:
+            return None
+        current: str | None = self.leaf or self._order[-1]
+        found: set[str] = set()
+        while current is not None and current not in found:
+            found.add(current)
+            current = self._parents.get(current)
+        return found
+
+
+class _Originals:
+    """Turns of other conversations, by their ids. Reads on where it stopped: copies keep order."""
+
+    def __init__(self, archive: Archive, namespace: str) -> None:
+        self._archive = archive
+        self._namespace = namespace
+        self._readers: dict[str, Iterator[StoredTurn]] = {}
+
+    def find(self, continuation_id: str, turn_ids: list[str]) -> dict[str, StoredTurn]:
+        """Return those of *turn_ids* that are there."""
+        wanted = set(turn_ids)
+        found: dict[str, StoredTurn] = {}
+        try:
+            reader = self._readers.get(continuation_id)
+            if reader is not None:
+                self._search(reader, wanted, found)
+            if wanted:
+                reader = self._readers[continuation_id] = self._archive.conversation(
+                    continuation_id, namespace=self._namespace
+                ).stored_turns(damaged=_unnoticed)
+                self._search(reader, wanted, found)
+        except ConversationNotFound:
+            self._readers.pop(continuation_id, None)
+        return found
+
+    def _search(
+        self, reader: Iterator[StoredTurn], wanted: set[str], found: dict[str, StoredTurn]
+    ) -> None:
+        for stored in reader:
+            turn_id = stored.turn.id
+            if turn_id in wanted:
+                found[turn_id] = stored
+                wanted.discard(turn_id)
+                if not wanted:
+                    return
+
+
+def _copied(turn: Turn) -> tuple[str, list[str]] | None:
+    """Return the conversation and the ids that *turn* stands for; ``None`` if for itself."""
+    copied = (turn.meta or {}).get("copied")
+    if not isinstance(copied, dict):
+        return None
+    source, ids = copied.get("from"), copied.get("ids")
+    if not isinstance(source, str) or not isinstance(ids, list):
+        return None
+    return source, [each for each in ids if isinstance(each, str)]
+
+
+def _unnoticed(damage: object) -> None:
+    """``verify`` tells of it."""
