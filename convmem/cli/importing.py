@@ -63,8 +63,7 @@ def run(
     if not failures and unknown and not summary.formats and not summary.unchanged:
         messages.error(
             Unrecognised(
-                f"none of {format_count(unknown, 'file')} is in a format that"
-                " convmem knows",
+                f"none of {format_count(unknown, 'file')} is in a format that convmem knows",
                 hint="name the format with --from, or see: convmem import --help",
             )
         )
@@ -122,6 +121,13 @@ def _say_what_was_left_out(messages: Messages, importer: Importer) -> None:
             f"{format_count(summary.damaged, 'record')} of the sources were damaged: split from"
             " each other where that could be, else left out",
             count=summary.damaged,
+        )
+    if summary.differing:
+        messages.warn(
+            "differing",
+            f"{format_count(summary.differing, 'turn')} said something else than the archive's of"
+            " the same id: both were kept, the new ones with ~ in their ids",
+            count=summary.differing,
         )
     if summary.unknown:
         messages.warn(

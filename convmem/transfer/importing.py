@@ -245,6 +245,7 @@ class Importer:
             catalogue=self._catalogue,
             summary=self.summary,
             shares=format.SHARES,
+            is_own=format.NAME == own.NAME,
             dry_run=self._dry_run,
             revive=self.is_reviving,
         )
@@ -279,7 +280,9 @@ class Importer:
 
     def note_samples(self, intake: Intake) -> None:
         """Remember by which records a copy of a conversation is recognised."""
-        self._samples += [(key, intake.continuation_id) for key in intake.samples]
+        self._samples += [
+            (key, intake.continuation_id) for key in intake.samples if key not in intake.elsewhere
+        ]
         intake.samples = []
         if self._samples and self._catalogue is not None and not self._dry_run:
             # At once: the next source may be the copy.

@@ -109,6 +109,7 @@ class Intake:
         waiting: What is to be stored next.
         last_id: The id of the last record that was stored, or found to be there.
         samples: Keys by which its records are found again if another conversation is a copy.
+        elsewhere: Those of them whose records lie in another conversation.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Intake:
         catalogue: Catalogue | None,
         summary: ImportSummary,
         shares: bool,
+        is_own: bool,
         dry_run: bool,
         revive: bool,
     ) -> None:
@@ -127,11 +129,13 @@ class Intake:
         self.waiting: list[Record] = []
         self.last_id: str | None = None
         self.samples: list[int] = []
+        self.elsewhere: set[int] = set()
         self._archive = archive
         self._namespace = namespace
         self._catalogue = catalogue
         self._summary = summary
         self._shares = shares
+        self._is_own = is_own
         self._dry_run = dry_run
         self._revive = revive
         self._conversation = archive.conversation(continuation_id, namespace=namespace)
@@ -143,7 +147,7 @@ class Intake:
         except ConversationNotFound:
             self._last_seq = 0
             self.is_new = True
-        self._there = None if self.is_new else there.There.of(self._conversation)
+        self._there = None if self.is_new else self._read()
         self._count = 0
         self._seen: set[str] = set()
         self._repeats: dict[str, int] = {}
@@ -154,6 +158,9 @@ class Intake:
         if self._there is not None and self._there.has_id(turn_id):
             return True
         return bool(self._conversation.buried([turn_id]))
+
+    def _read(self) -> there.There:
+        return there.There.of(self._conversation, by_words=self._is_own)
 
     def store(self) -> None:
         """Store what is waiting: what is new of it."""
@@ -209,8 +216,11 @@ class Intake:
                 if turn_id in batch:
                     is_same = batch[turn_id] == compared
                 else:
-                    stored = stored or there.There.of(self._conversation)
+                    stored = stored or self._read()
                     is_same = stored.has(turn_id, compared)
+                if is_same and isinstance(row, OwnRecord):
+                    self._summary.skipped += 1
+                    continue
                 row = self._again(row, is_same)
                 if known is not None and known.has_id(_id_of(row)):
                     self._summary.skipped += type(row) is not Reference
@@ -227,6 +237,7 @@ class Intake:
                     continue
             seen.add(_id_of(row))
             batch[_id_of(row)] = compared
+            self._summary.differing += isinstance(row, OwnRecord) and row.id != turn_id
             kept.append(row)
         return kept
 
@@ -235,6 +246,8 @@ class Intake:
         turn_id = _id_of(row)
         if not is_same:
             row.id = version_of(turn_id, raw_bytes(row.raw) or content_bytes(row.content))
+            if isinstance(row, OwnRecord):
+                return row  # both stay what they are: neither is said to be the newer one
             if row.id not in self._seen:
                 row.meta["replaces"] = turn_id
                 return row
@@ -266,6 +279,8 @@ class Intake:
                 found = originals.get(row.copy_of or _id_of(row))
             if found is not None and hash(content_bytes(row.content)) != found.content:
                 found = None  # it says something else
+            if found is not None:
+                self.elsewhere.add(sample_of(row.copy_of or _id_of(row)))
             same = found is not None and found.turn_id == row.id and found.raw == hash(compared)
             if group and (not same or found is None or found.conversation != source):
                 kept.append(_reference(source, group))
@@ -372,8 +387,10 @@ def _id_of(row: Record) -> str:
 
 
 def _compared(row: Record) -> bytes | None:
-    """Return what tells *row* from another of its id; a turn of convmem's own is told by that."""
-    return None if isinstance(row, OwnRecord) else raw_bytes(row.raw)
+    """Return what tells *row* from another of its id."""
+    if isinstance(row, OwnRecord) and row.raw is None:
+        return there.words_of(row.turn)
+    return raw_bytes(row.raw)
 
 
 def _reference(source: str, rows: list[Record], nth: str = "") -> Record:

@@ -9,8 +9,10 @@ from convmem.transfer.identity import FIRST_SAMPLED, sample_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from convmem.conversation import Conversation
+    from convmem.turns import Turn
 
 _RAW = b',"raw":'
+_COPY = b'"cop'
 _LINK = "c-"
 
 
@@ -30,10 +32,20 @@ def learned(conversation: Conversation) -> tuple[list[int], str | None]:
         if turn_id.startswith(_LINK) and stored.role != EVENT:
             last = turn_id
         elif _RAW in stored.line:
-            if count < FIRST_SAMPLED or turn_id[-1:] == "0":
-                samples.append(sample_of(turn_id))
+            name = _known_as(stored.turn, turn_id) if _COPY in stored.line else turn_id
+            if name is not None and (count < FIRST_SAMPLED or name[-1:] == "0"):
+                samples.append(sample_of(name))
             count += 1
     return samples, last
+
+
+def _known_as(turn: Turn, turn_id: str) -> str | None:
+    """Return by what id a copy of *turn* names it; ``None`` where it is itself a copy."""
+    meta = turn.meta or {}
+    if "copied" in meta:
+        return None
+    origin = meta.get("copy_of")
+    return origin if isinstance(origin, str) else turn_id
 
 
 def _unnoticed(damage: object) -> None:

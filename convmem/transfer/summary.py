@@ -19,6 +19,8 @@ class ImportSummary:
         skipped: Records that it had already, or that were deleted from it before.
         buried: Those of the skipped that were deleted before.
         copied: Those of the skipped that lie in another conversation, which is referred to.
+        differing: Turns of convmem's own under whose ids others lie that say something else: both are
+            kept.
         damaged: Records that were split from each other, cut short, or freed of NULs.
         unknown: Records of a kind that their format does not know; they are kept.
         unrecognised: Files with something in them that no format recognises.
@@ -36,6 +38,7 @@ class ImportSummary:
         self.skipped = 0
         self.buried = 0
         self.copied = 0
+        self.differing = 0
         self.damaged = 0
         self.unknown = 0
         self.unrecognised: list[str] = []
@@ -62,6 +65,7 @@ class ImportSummary:
             "unchanged": self.unchanged,
             "buried": self.buried,
             "copied": self.copied,
+            "differing": self.differing,
             "unrecognised": len(self.unrecognised),
             "failed": len(self.failures),
             "formats": self.formats,

@@ -33,8 +33,11 @@ class There:
         self._settled: set[str] = set()
 
     @classmethod
-    def of(cls, conversation: Conversation) -> There:
-        """Read all of *conversation*: some two seconds for a gigabyte."""
+    def of(cls, conversation: Conversation, *, by_words: bool = False) -> There:
+        """Read all of *conversation*: some two seconds for a gigabyte.
+
+        With *by_words*, what turns without a record say can be compared, too; that takes longer.
+        """
         there = cls()
         ids, pairs = [], []
         for stored in conversation.stored_turns(damaged=_unnoticed):
@@ -51,6 +54,8 @@ class There:
             raw = raw_of(line)
             if raw is not None:
                 pairs.append(hash((encoded, _as_bytes(raw))))
+            elif by_words:
+                pairs.append(hash((encoded, words_of(stored.turn))))
         ids.sort()
         pairs.sort()
         there._ids, there._pairs = array("q", ids), array("q", pairs)
@@ -77,6 +82,11 @@ class There:
             self._settled.update(each for each in copied["ids"] if isinstance(each, str))
         if "scrubbed" in meta and turn.id is not None:
             self._settled.add(turn.id)
+
+
+def words_of(turn: Turn) -> bytes:
+    """Return what tells *turn* from one of the same id that says something else."""
+    return b"said: " + jsontext.canonical([turn.role, turn.content])
 
 
 class Original:

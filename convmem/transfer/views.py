@@ -69,7 +69,8 @@ class View:
         self._wanted = wanted
         self._originals = _Originals(archive, namespace)
         self._latest: dict[str, str] = {}  # of a record that came in versions, the last one
-        self._left_out: set[str] = set()
+        # By which source: what one tool says of its records holds of no other's.
+        self._left_out: dict[str, object] = {}
         self._branch: set[str] | None = None
         self._look()
 
@@ -118,19 +119,20 @@ class View:
         turn_id = turn.id
         if turn_id is None:
             return True
-        if turn_id in self._left_out:
+        meta = turn.meta or {}
+        if turn_id in self._left_out and self._left_out[turn_id] == meta.get("source"):
             return False
         if self._branch is None or turn.role == EVENT:
             return True
-        meta = turn.meta or {}
         first = meta.get("replaces", turn_id)
         return first in self._branch or ("parent" not in meta and "active" not in meta)
 
-    def _resolved(self, copied: tuple[str, list[str]]) -> Iterator[StoredTurn]:
-        found = self._originals.find(*copied)
-        for turn_id in copied[1]:
+    def _resolved(self, copied: _Copied) -> Iterator[StoredTurn]:
+        found = self._originals.find(copied.conversation, copied.ids)
+        for turn_id in copied.ids:
             stored = found.get(turn_id)
-            if stored is None:
+            # Of the same source: a file that is imported shows nothing of what others said.
+            if stored is None or (stored.turn.meta or {}).get("source") != copied.source:
                 self.missing += 1
             else:
                 yield stored
@@ -146,8 +148,9 @@ class View:
             if meta is None or turn.id is None:
                 continue
             replaced = meta.get("replaces")
-            if isinstance(replaced, str):
-                self._left_out.add(self._latest.get(replaced, replaced))
+            source = meta.get("source")
+            if isinstance(replaced, str) and source is not None:
+                self._left_out[self._latest.get(replaced, replaced)] = source
                 self._latest[replaced] = turn.id
             # An older export may have been imported after a newer one.
             when = str(meta.get("updated", updated))
@@ -159,7 +162,7 @@ class View:
                 if isinstance(meta.get("leaf"), str):
                     links.leaf = meta["leaf"]
             if self._wanted.active_branch:
-                self._left_out |= links.take(turn, meta)
+                self._left_out |= dict.fromkeys(links.take(turn, meta), source)
         if self._wanted.active_branch:
             self._branch = links.branch()
 
@@ -173,7 +176,7 @@ class View:
             if copied is None:
                 yield turn
             elif self._wanted.active_branch:
-                for original in self._originals.find(*copied).values():
+                for original in self._resolved(copied):
                     yield original.turn
 
 
@@ -258,15 +261,27 @@ class _Originals:
                     return
 
 
-def _copied(turn: Turn) -> tuple[str, list[str]] | None:
-    """Return the conversation and the ids that *turn* stands for; ``None`` if for itself."""
-    copied = (turn.meta or {}).get("copied")
-    if not isinstance(copied, dict):
+class _Copied:
+    """What a turn stands for: turns of a conversation, of the same source as itself."""
+
+    __slots__ = ("conversation", "ids", "source")
+
+    def __init__(self, conversation: str, ids: list[str], source: object) -> None:
+        self.conversation = conversation
+        self.ids = ids
+        self.source = source
+
+
+def _copied(turn: Turn) -> _Copied | None:
+    """Return what *turn* stands for; ``None`` if for itself."""
+    meta = turn.meta or {}
+    copied = meta.get("copied")
+    if not isinstance(copied, dict) or meta.get("source") is None:
         return None
-    source, ids = copied.get("from"), copied.get("ids")
-    if not isinstance(source, str) or not isinstance(ids, list):
+    conversation, ids = copied.get("from"), copied.get("ids")
+    if not isinstance(conversation, str) or not isinstance(ids, list):
         return None
-    return source, [each for each in ids if isinstance(each, str)]
+    return _Copied(conversation, [each for each in ids if isinstance(each, str)], meta["source"])
 
 
 def _unnoticed(damage: object) -> None:

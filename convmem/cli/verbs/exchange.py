@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convmem.cli.spec import Argument, Option, Verb
-from convmem.cli.verbs.common import ALL, IDS, QUIET, SINCE
+from convmem.cli.verbs.common import ALL, DRY_RUN, IDS_MANY, QUIET, SINCE
 
 # As ``formats.known.MODULES`` has them; a test holds the two together.
 FORMATS = (
@@ -75,7 +75,7 @@ EXIT STATUS:
         ),
         Option("include_agents", ("--include-agents",), "Sub-agents' conversations too."),
         Option("revive", ("--revive",), "Bring back also what was deleted from the archive."),
-        Option("dry_run", ("--dry-run",), "Say what would be added; change nothing."),
+        DRY_RUN,
         QUIET,
         Option("json", ("--json",), "End with one JSON object that sums up."),
     ),
@@ -113,16 +113,7 @@ EXIT STATUS:
   7  done in part: some conversations could not be given out, each is named
 """,
     target="convmem.cli.export:run",
-    arguments=(
-        Argument(
-            "continuation_ids",
-            "The conversations.",
-            metavar="ID",
-            required=False,
-            many=True,
-            complete=IDS,
-        ),
-    ),
+    arguments=(IDS_MANY,),
     options=(
         ALL,
         Option(

@@ -10,7 +10,7 @@ from html import escape
 
 from convmem.formats.pages.html_page import foot, top
 from convmem.formats.pages.html_parts import Calls, part_html
-from convmem.formats.pages.said import Call, Result, Thought, is_secret, parts_of
+from convmem.formats.pages.said import Call, Result, Thought, copied, is_secret, parts_of, summed_up
 from convmem.formats.pages.visible import visible_line
 from convmem.quantities import format_count
 
@@ -67,12 +67,11 @@ class _Page:
     def turn(self, turn: Turn) -> Iterator[str]:
         """Yield one turn as HTML, under its day where that is a new one."""
         meta = turn.meta or {}
-        copied = meta.get("copied")
-        copied = copied if isinstance(copied, dict) else None
-        if turn.role == "event" and copied is None:
+        elsewhere = copied(meta)
+        if turn.role == "event" and elsewhere is None:
             self._events += 1
             return
-        parts = list(parts_of(turn)) if copied is None else []
+        parts = list(parts_of(turn)) if elsewhere is None else []
         if is_secret(parts):
             self._secrets += 1
             return
@@ -80,8 +79,8 @@ class _Page:
         if turn.ts is not None:
             yield from self._new_day(turn.ts)
         anchor = self._anchor(turn.seq)
-        if copied is not None:
-            yield _note(anchor, _copied(copied))
+        if elsewhere is not None:
+            yield _note(anchor, ", in ".join(elsewhere))
             return
         role = turn.role if turn.role in _ROLES else "other"
         kinds = [role]
@@ -119,7 +118,7 @@ class _Page:
 
     def _heading(self, turn: Turn, anchor: str) -> str:
         name = _ROLES.get(turn.role) or visible_line(turn.role)
-        told = _summary(turn)
+        told = summed_up(turn)
         if told:
             name = "Summary"
         made = [f'<header><h2>{escape(name)}</h2> <a class="at" href="#{anchor}"']
@@ -146,23 +145,6 @@ class _Page:
         if isinstance(model, str) and model and model[:80] != self._by:
             self._by = model[:80]
             yield f' <span class="by">{escape(visible_line(self._by))}</span>'
-
-
-def _summary(turn: Turn) -> str:
-    """Return what a compaction's summary stands for, or nothing where the turn is none."""
-    stands_for = turn.extra.get("summary")
-    if turn.role != "system" or turn.seq is not None or not isinstance(stands_for, dict):
-        return ""
-    first, last = stands_for.get("first_seq"), stands_for.get("last_seq")
-    if type(first) is not int or type(last) is not int:
-        return ""
-    return f"of turns {first:,} to {last:,}"
-
-
-def _copied(copied: dict[str, object]) -> str:
-    ids, source = copied.get("ids"), copied.get("from")
-    count = format_count(len(ids), "turn") if isinstance(ids, list) else "turns"
-    return f"{count}, in {visible_line(source)[:200] if isinstance(source, str) else '?'}"
 
 
 def _note(anchor: str, text: str) -> str:

@@ -15,8 +15,10 @@ from convmem.formats.pages.said import (
     Result,
     Text,
     Thought,
+    copied,
     is_secret,
     parts_of,
+    summed_up,
 )
 from convmem.formats.pages.tame import code, fenced, inline, tame
 from convmem.formats.pages.visible import visible, visible_line, visible_output
@@ -80,10 +82,10 @@ class _Document:
     def turn(self, turn: Turn) -> Iterator[str]:
         """Yield one turn: its heading, unless it only goes on, then its parts."""
         meta = turn.meta or {}
-        copied = meta.get("copied")
-        if isinstance(copied, dict):
+        elsewhere = copied(meta)
+        if elsewhere is not None:
             self._count += 1
-            yield f"\n{_copied(copied)}\n"
+            yield f"\n*{elsewhere[0]}, in* {code(elsewhere[1])}\n"
             return
         if turn.role == "event":
             self._events += 1
@@ -109,8 +111,12 @@ class _Document:
 
     def _heading(self, turn: Turn, when: str) -> Iterator[str]:
         meta = turn.meta or {}
-        summary = _summary(turn)
-        yield summary or inline(_ROLES.get(turn.role) or visible_line(turn.role))
+        summary = summed_up(turn)
+        yield (
+            f"Summary {summary}"
+            if summary
+            else inline(_ROLES.get(turn.role) or visible_line(turn.role))
+        )
         if when:
             yield when
         if turn.seq is not None:
@@ -235,20 +241,3 @@ def _fold(told: str, body: str) -> str:
 
 def _at(when: str) -> str:
     return f" ({when})" if when else ""
-
-
-def _summary(turn: Turn) -> str:
-    """Return what a compaction's summary stands for, or nothing where the turn is none."""
-    stands_for = turn.extra.get("summary")
-    if turn.role != "system" or turn.seq is not None or not isinstance(stands_for, dict):
-        return ""
-    first, last = stands_for.get("first_seq"), stands_for.get("last_seq")
-    if type(first) is not int or type(last) is not int:
-        return ""
-    return f"Summary of turns {first:,} to {last:,}"
-
-
-def _copied(copied: dict[str, Any]) -> str:
-    ids, source = copied.get("ids"), copied.get("from")
-    count = format_count(len(ids), "turn") if isinstance(ids, list) else "turns"
-    return f"*{count}, in* {code(visible_line(source)[:200] if isinstance(source, str) else '?')}"

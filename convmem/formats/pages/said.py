@@ -7,6 +7,8 @@ JSON, so that nothing is left out.
 from __future__ import annotations
 
 from convmem import jsontext
+from convmem.formats.pages.visible import visible_line
+from convmem.quantities import format_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -269,3 +271,27 @@ def _medium(kind: str, part: dict[str, Any]) -> Medium | None:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def summed_up(turn: Turn) -> str:
+    """Return of which turns *turn* is a compaction's summary; nothing where it is none."""
+    stands_for = turn.extra.get("summary")
+    if turn.role != "system" or turn.seq is not None or not isinstance(stands_for, dict):
+        return ""
+    first, last = stands_for.get("first_seq"), stands_for.get("last_seq")
+    if type(first) is not int or type(last) is not int:
+        return ""
+    return f"of turns {first:,} to {last:,}"
+
+
+def copied(meta: dict[str, Any]) -> tuple[str, str] | None:
+    """Return how many turns of another conversation a turn stands for, and of which; or ``None``.
+
+    The name is shortened, and fit to be shown.
+    """
+    told = meta.get("copied")
+    if not isinstance(told, dict):
+        return None
+    ids, source = told.get("ids"), told.get("from")
+    count = format_count(len(ids), "turn") if isinstance(ids, list) else "turns"
+    return count, visible_line(source)[:200] if isinstance(source, str) else "?"
