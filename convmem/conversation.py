@@ -289,8 +289,8 @@ class Conversation(Upkeep):
         )
         with closing(stored):
             return window_of(
-                filter(turns_module.is_said, (each.turn for each in stored)),
-                lambda: filter(turns_module.is_said, self.turns(on_damage=lambda _: None)),
+                self._said((each.turn for each in stored), newest_first=True),
+                lambda: self._said(self.turns(on_damage=lambda _: None), newest_first=False),
                 continuation_id=self.continuation_id,
                 max_tokens=max_tokens,
                 max_turns=max_turns,
@@ -298,6 +298,18 @@ class Conversation(Upkeep):
                 counter=counter,
                 form=form,
             )
+
+    def _said(self, turns: Iterable[Turn], *, newest_first: bool) -> Iterator[Turn]:
+        """Yield what was said of *turns*: copies, too, which others stand for."""
+        for turn in turns:
+            if turn.role != turns_module.EVENT:
+                if turns_module.is_said(turn):
+                    yield turn
+                continue
+            from convmem import copied
+
+            found = filter(turns_module.is_said, copied.spread(turn, self.continuation_id))
+            yield from reversed(list(found)) if newest_first else found
 
     @property
     def path(self) -> str:

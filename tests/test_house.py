@@ -42,6 +42,7 @@ FLOORS = {
     "thresholds": 2,
     "settings": 2,
     "table_reader": 2,
+    "copied": 2,
     "context": 3,
     "rules": 3,
     "archive_plan": 3,

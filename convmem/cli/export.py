@@ -10,13 +10,26 @@ from convmem.archive import Archive
 from convmem.cli import values
 from convmem.cli.boundary import one_line, status_of
 from convmem.cli.output.messages import Messages, stdout_is_terminal
-from convmem.cli.places import namespace_of, open_archive, require_archive
+from convmem.cli.places import namespace_of, open_archive, require_archive, root_of
 from convmem.cli.several import chosen
 from convmem.cli.spec import Context
 from convmem.conversation import Conversation
-from convmem.errors import ConversationNotFound, ConvmemError, LockTimeout, StorageError, UsageError
+from convmem.errors import (
+    ConversationNotFound,
+    ConvmemError,
+    LockTimeout,
+    StorageError,
+    StorageFull,
+    UsageError,
+)
 from convmem.quantities import format_count, format_size
-from convmem.transfer.exporting import FORMATS, TOGETHER, Exporter, write_file
+from convmem.transfer.exporting import (
+    FORMATS,
+    TOGETHER,
+    Exporter,
+    NothingImported,
+    write_file,
+)
 from convmem.transfer.views import Wanted
 from convmem.turns import Turn
 
@@ -48,6 +61,12 @@ def run(
             "--to native gives back what was imported, whole",
             hint="leave out --roles, --since and --active-branch, or choose another format",
         )
+    if output == "-":
+        output = None
+    if output is not None and _is_below(output, root_of(context)):
+        raise UsageError(
+            f"{output} is inside the archive", hint="what is given out belongs elsewhere"
+        )
     if all_conversations:
         require_archive(context)
     with open_archive(context) as archive:
@@ -60,7 +79,7 @@ def run(
             _all_in_one(exporter, conversations, format, output, talk)
             _remember(archive, exporter, conversations)
         elif _is_folder(output, several=all_conversations or len(names) > 1, format=format):
-            _each_in_its_file(exporter, conversations, output or "", talk)
+            _each_in_its_file(exporter, conversations, output or "", talk, all_conversations)
         else:
             _just_one(exporter, conversations, output, talk)
         if masking is not None and masking.count:
@@ -69,15 +88,13 @@ def run(
                 f"{format_count(masking.count, 'likely credential')} masked",
                 count=masking.count,
             )
-        if exporter.missing:
-            talk.messages.warn(
-                "missing",
-                f"{format_count(exporter.missing, 'turn')} that others refer to lie nowhere any"
-                " more, and were left out",
-                count=exporter.missing,
-            )
         talk.sum_up()
     return status_of(talk.failures, only_one=len(names) == 1 and not all_conversations)
+
+
+def _is_below(path: str, root: str) -> bool:
+    real, above = os.path.realpath(path), os.path.realpath(os.path.expanduser(root))
+    return real == above or real.startswith(above.rstrip(os.sep) + os.sep)
 
 
 def _roles(text: str | None) -> frozenset[str] | None:
@@ -141,14 +158,32 @@ def _all_in_one(
 
 
 def _each_in_its_file(
-    exporter: Exporter, conversations: list[Conversation], folder: str, talk: _Talk
+    exporter: Exporter,
+    conversations: list[Conversation],
+    folder: str,
+    talk: _Talk,
+    all_conversations: bool,
 ) -> None:
+    recorded = 0
     for conversation, name in exporter.names(conversations):
         path = os.path.join(folder, *name.split("/"))
         try:
             talk.wrote(path, write_file(path, exporter.alone(conversation)), 1)
+        except NothingImported as error:
+            if not all_conversations:
+                talk.failed(conversation.continuation_id, error)
+            recorded += all_conversations
+        except StorageFull:
+            raise  # the others would find no room either
         except ConvmemError as error:
             talk.failed(conversation.continuation_id, error)
+    if recorded:
+        talk.messages.warn(
+            "not_imported",
+            f"{format_count(recorded, 'conversation')} left out: recorded here, not imported",
+            "give them out with: --to convmem",
+            count=recorded,
+        )
 
 
 def _just_one(

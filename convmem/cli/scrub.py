@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from shlex import quote
 from typing import Any
 
+from convmem import copied, jsontext
+from convmem.archive import Archive
 from convmem.cli import values
 from convmem.cli.boundary import EXIT_CODES, one_line
 from convmem.cli.output.asking import confirm
@@ -13,6 +17,7 @@ from convmem.cli.output.messages import Messages
 from convmem.cli.places import namespace_of, open_archive
 from convmem.cli.several import Watch, total_bytes
 from convmem.cli.spec import Context
+from convmem.conversation import Conversation
 from convmem.log.removing import scrub_files
 from convmem.log.removing.scrub_plan import Place, Scrubbed
 
@@ -50,6 +55,7 @@ def run(
         with Bar("scrubbing", total_bytes([chat]), quiet=quiet) as bar:
             watch.bar = bar
             done = chat.scrub(turn, dry_run=dry_run, now=now)
+        elsewhere = [] if done.turn_id is None else list(_copies(archive, chat, done.turn_id))
     if json:
         from convmem.cli.output.machine import write_object
 
@@ -57,7 +63,32 @@ def run(
     elif not quiet:
         print(_sentence(continuation_id, done))
     _tell_of_relatives(messages, continuation_id, done)
+    for name, turn_id in elsewhere:
+        messages.warn(
+            "copied",
+            f"{name}: turn {turn_id} is, or holds, a copy of it, and was not touched",
+            hint=f"scrub it too: convmem scrub {quote(name)} {quote(turn_id)}",
+            continuation_id=name,
+            turn_id=turn_id,
+        )
     return EXIT_CODES["partial"] if done.left else 0
+
+
+def _copies(archive: Archive, chat: Conversation, turn_id: str) -> Iterator[tuple[str, str]]:
+    """Yield conversation and id of the turns that are, or hold, copies of a turn: reads them all.
+
+    A fork, or a session that was resumed, has them.
+    """
+    spelled = jsontext.dumps(turn_id)
+    for other in archive.conversations():
+        for stored in other.stored_turns(damaged=lambda _: None):
+            if spelled not in stored.line:
+                continue
+            turn = stored.turn
+            is_it = turn.id == turn_id and other.continuation_id != chat.continuation_id
+            is_it = is_it and "scrubbed" not in (turn.meta or {})
+            if turn.id is not None and (is_it or turn_id in copied.ids_in(turn)):
+                yield other.continuation_id, turn.id
 
 
 def _sentence(continuation_id: str, done: Scrubbed) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shlex import quote
 
+from convmem import copied
 from convmem.cli import values
 from convmem.cli.boundary import one_line, status_of
 from convmem.cli.output.bar import Bar
@@ -85,7 +86,7 @@ def _look_at(chat: Conversation, wanted: Filter, talk: _Talk, messages: Messages
     skipped = SkippedDamage(messages, name)
     for stored in chat.stored_turns(damaged=skipped.damaged):
         if wanted.wants(stored):
-            talk.tell(name, stored.turn, findings_in(stored.turn))
+            talk.tell(name, stored.turn, _findings(stored.turn))
         bar.advance(len(stored.line) + 1)
     skipped.tell()
     if wanted.wants_all:
@@ -100,8 +101,13 @@ def _look_into(
     skipped = SkippedDamage(messages, f".trash/{file.file_name}")
     for turn in archive.trash_turns(file, on_damage=skipped.damaged):
         if wanted.wants(StoredTurn(b"", 0, turn)):
-            talk.tell(name, turn, findings_in(turn), file.file_name)
+            talk.tell(name, turn, _findings(turn), file.file_name)
     skipped.tell()
+
+
+def _findings(turn: Turn) -> list[Place]:
+    """Return the findings in a turn, and in the copies that it stands for."""
+    return [place for each in (turn, *copied.turns_in(turn)) for place in findings_in(each)]
 
 
 class _Row:

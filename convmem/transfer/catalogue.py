@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from urllib.parse import quote
 
 from convmem import jsontext
 from convmem.errors import storage_error
@@ -27,7 +28,7 @@ _VERSION = 1
 _SCHEMA = """
 create table sources (
     place text primary key, stamp text not null, format text not null, bytes integer not null,
-    tail text not null, memory text not null, conversation text, missing integer not null
+    tail text not null, memory text not null, conversation text
 ) without rowid;
 create table samples (record integer primary key, conversation text not null);
 create table chains (link text primary key, conversation text not null) without rowid;
@@ -44,10 +45,9 @@ class Entry:
         tail: The checksum of what stands before that.
         memory: What the format and the importer need to read on.
         conversation: The conversation that it went to, where it is one.
-        missing: Whether that was not there any more after it was read again.
     """
 
-    __slots__ = ("conversation", "format", "memory", "missing", "offset", "stamp", "tail")
+    __slots__ = ("conversation", "format", "memory", "offset", "stamp", "tail")
 
     def __init__(
         self,
@@ -57,7 +57,6 @@ class Entry:
         tail: str = "",
         memory: dict[str, Any] | None = None,
         conversation: str | None = None,
-        missing: bool = False,
     ) -> None:
         self.stamp = stamp
         self.format = format
@@ -65,7 +64,6 @@ class Entry:
         self.tail = tail
         self.memory: dict[str, Any] = memory or {}
         self.conversation = conversation
-        self.missing = missing
 
 
 class Catalogue:
@@ -76,7 +74,12 @@ class Catalogue:
     """
 
     def __init__(
-        self, folder: Folder, lock: SidecarLock, connection: sqlite3.Connection, *, is_new: bool
+        self,
+        folder: Folder,
+        lock: SidecarLock | None,
+        connection: sqlite3.Connection,
+        *,
+        is_new: bool,
     ) -> None:
         self._folder = folder
         self._lock = lock
@@ -108,6 +111,24 @@ class Catalogue:
             lock.release()
             lock.close()
             raise
+
+    @classmethod
+    def peeked_at(cls, namespace_path: str) -> Catalogue | None:
+        """Open the catalogue as it stands, to look into and not to write; ``None`` without one."""
+        try:
+            folder = Folder.open(namespace_path).existing_subfolder(FOLDER)
+        except FileNotFoundError:
+            return None
+        where = f"file:{quote(os.path.join(folder.path, _FILE))}?mode=ro"
+        try:
+            connection = sqlite3.connect(where, uri=True, isolation_level=None)
+            version = connection.execute("pragma user_version").fetchone()[0]
+        except sqlite3.Error:
+            return None
+        if version != _VERSION:
+            connection.close()
+            return None
+        return cls(folder, None, connection, is_new=False)
 
     @classmethod
     def _opened(cls, folder: Folder, lock: SidecarLock) -> Catalogue:
@@ -148,8 +169,9 @@ class Catalogue:
     def close(self) -> None:
         """Close the file, and let the next import in."""
         self._connection.close()
-        self._lock.release()
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock.close()
         self._folder.close()
 
     def note_chains(self, chains: Iterable[tuple[str, str]]) -> None:
@@ -159,13 +181,12 @@ class Catalogue:
     def entry(self, place: str) -> Entry | None:
         """Return what is known of the source at *place*."""
         row = self._connection.execute(
-            "select stamp, format, bytes, tail, memory, conversation, missing"
-            " from sources where place = ?",
+            "select stamp, format, bytes, tail, memory, conversation from sources where place = ?",
             (place,),
         ).fetchone()
         if row is None:
             return None
-        stamp, format, offset, tail, memory, conversation, missing = row
+        stamp, format, offset, tail, memory, conversation = row
         return Entry(
             stamp,
             format,
@@ -173,7 +194,6 @@ class Catalogue:
             tail,
             jsontext.loads(memory.encode()),
             conversation,
-            bool(missing),
         )
 
     def note(
@@ -191,13 +211,12 @@ class Catalogue:
                 each.tail,
                 jsontext.dumps(each.memory).decode(),
                 each.conversation,
-                int(each.missing),
             )
             for place, each in entries
         ]
         self._begin()
         connection = self._connection
-        connection.executemany("insert or replace into sources values (?,?,?,?,?,?,?,?)", rows)
+        connection.executemany("insert or replace into sources values (?,?,?,?,?,?,?)", rows)
         connection.executemany("insert or replace into chains values (?,?)", chains)
         connection.execute("commit")
 

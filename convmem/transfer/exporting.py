@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 import tempfile
 from importlib import import_module
 
-from convmem import jsontext
+from convmem import copied, jsontext
 from convmem.errors import ConversationNotFound, ConvmemError, UsageError, storage_error
 from convmem.formats import known
 from convmem.formats.heads import Head
@@ -62,7 +63,6 @@ class Exporter:
     ) -> None:
         if format not in FORMATS:
             raise UsageError(f"there is no format {format!r}", hint=f"one of {', '.join(FORMATS)}")
-        self.missing = 0
         self._archive = archive
         self._namespace = namespace
         self._format = format
@@ -165,7 +165,7 @@ class Exporter:
     # --- one conversation ------------------------------------------------------------------------
 
     def _view(self, conversation: Conversation) -> View:
-        return View(self._archive, self._namespace, conversation, self._wanted)
+        return View(conversation, self._wanted)
 
     def _headed(self, conversation: Conversation) -> tuple[Head, Iterator[Turn]]:
         view = self._view(conversation)
@@ -177,7 +177,6 @@ class Exporter:
             if turn.content == "" and "scrubbed" in (turn.meta or {}):
                 continue
             yield turn if self._redact is None else self._redact(turn)
-        self.missing += view.missing
 
     def _own(self, conversation: Conversation) -> Iterator[bytes]:
         """Yield each turn as ``show --json`` prints it; with nothing left out, byte for byte."""
@@ -186,7 +185,7 @@ class Exporter:
         name = jsontext.dumps(conversation.continuation_id)
         view = self._view(conversation)
         for stored, turn in view.stored():
-            shown = turn if self._redact is None else self._redact(turn)
+            shown = turn if self._redact is None else self._masked(turn, self._redact)
             fields: dict[str, Any] = shown.as_dict()
             raw = raw_of(stored.line) if self._redact is None else None
             if raw is not None:
@@ -197,6 +196,18 @@ class Exporter:
                 line += b',"raw":' + encoded
             yield line + b"}\n"
 
+    def _masked(self, turn: Turn, redact: Callable[[Turn], Turn]) -> Turn:
+        """Return *turn* without what should not leave, also in the copies that it stands for."""
+        masked = redact(turn)
+        if copied.is_copy(masked) and masked.meta is not None:
+            inside = [redact(each).as_dict() for each in copied.turns_in(turn)]
+            for each in inside:
+                del each["seq"]
+            told = masked.meta[copied.KEY]
+            lines = [jsontext.dumps(each) for each in inside]
+            masked.meta[copied.KEY] = copied.packed(told["from"], copied.ids_in(turn), lines)
+        return masked
+
     def _native(self, conversation: Conversation) -> Iterator[bytes]:
         view = self._view(conversation)
         source = self._format_of(conversation)
@@ -206,7 +217,6 @@ class Exporter:
                 hint="give it out in another format, such as: --to convmem",
             )
         yield from known.format_named(source).native(view.kept())
-        self.missing += view.missing
 
     def _format_of(self, conversation: Conversation) -> str | None:
         for stored in conversation.stored_turns():
@@ -236,7 +246,8 @@ def write_file(path: str, chunks: Iterable[bytes]) -> int:
     """Write *chunks* as the file *path*: aside, synced, renamed. Return how many bytes.
 
     What stood there stays until all is written. A crash leaves the old file or the new one, and
-    perhaps a file beside it whose name begins with a dot and ends in ``.partial``.
+    perhaps a file beside it whose name begins with a dot and ends in ``.partial``. What is no file
+    (a pipe, a device) is written to.
 
     Raises:
         StorageError: It cannot be written; what stood there is still there.
@@ -245,6 +256,9 @@ def write_file(path: str, chunks: Iterable[bytes]) -> int:
     temporary = None
     size = 0
     try:
+        if _is_special(path):
+            with open(path, "wb") as out:
+                return sum(out.write(chunk) for chunk in chunks)
         os.makedirs(folder, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name[:60]}.", suffix=".partial")
         with open(fd, "wb") as file:
@@ -277,6 +291,15 @@ def _unless_shorter(chunks: Iterable[bytes], least: int) -> Iterator[bytes]:
             continue
         yield b"".join([*held, chunk])
         held = []
+
+
+def _is_special(path: str) -> bool:
+    """Whether there is something that is no file and no folder: a device, a pipe."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def chosen(archive: Archive, namespace: str, ids: Iterable[str]) -> list[Conversation]:

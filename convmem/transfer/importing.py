@@ -6,6 +6,7 @@ import os
 import re
 from datetime import UTC, datetime
 
+from convmem import jsontext
 from convmem.errors import ConvmemError, InvalidContinuationId, UsageError, storage_error
 from convmem.formats import known, own
 from convmem.formats.protocol import EVENT, Begin, Record
@@ -179,7 +180,7 @@ class Importer:
                 raise _SourceFailed(ConvmemError(f"{source.key}: {source.fault}"))
             if stamp is not None:
                 noted.stamp = stamp
-                noted.missing = entry is not None and self._is_missing(noted)
+                noted.memory["held"] = self._held(noted)
                 self._entries.append((source.key, noted))
         except _SourceFailed as failure:
             if isinstance(failure.error, Unrecognised) and is_one_of_many:
@@ -203,14 +204,20 @@ class Importer:
             return True
         if entry.memory.get("left_out") is not None:
             return bool(entry.memory["left_out"] != self._left_out_now(entry.memory))
-        return self._is_missing(entry) and not entry.missing
+        return self._held(entry) < int(entry.memory.get("held", 0))
 
-    def _is_missing(self, entry: Entry) -> bool:
-        """Whether the conversation that a source went to is not there."""
+    def _held(self, entry: Entry) -> int:
+        """Return how long the log is that a source went to: shorter than it was, it lacks some.
+
+        Compaction makes it shorter, too: then the source is read once more, and adds nothing.
+        """
         if entry.conversation is None:
-            return False
+            return 0
         path = self._archive.conversation(entry.conversation, namespace=self._namespace).path
-        return not (os.path.exists(path) or os.path.exists(f"{path}.zst"))
+        try:
+            return os.stat(path).st_size
+        except OSError:
+            return int(entry.memory.get("held", 0)) if os.path.exists(f"{path}.zst") else 0
 
     def _left_out_now(self, memory: dict[str, Any]) -> str | None:
         if memory.get("is_agent") and not self._include_agents:
@@ -302,8 +309,8 @@ class Importer:
         folder = os.path.dirname(
             self._archive.conversation("convmem", namespace=self._namespace).path
         )
-        if self._dry_run and not os.path.isdir(folder):
-            return None
+        if self._dry_run:
+            return Catalogue.peeked_at(folder)
         catalogue = Catalogue.open(folder, timeout_seconds=_PATIENCE_SECONDS)
         try:
             if catalogue.is_new:
@@ -375,6 +382,7 @@ class _Reading:
             and entry.offset > 0
             and "namer" in entry.memory
             and "left_out" not in entry.memory
+            and _only_grew(entry.stamp, _stamp_of(source))
             and source.matches(entry.offset, entry.tail)
         )
         self._resumed = resumed
@@ -556,11 +564,12 @@ class _Reading:
         if not records or not self._importer.is_wanted(begin, self._source, self._memory):
             return
         said: list[str] = []
+        seed = _seed_of(records[0])
         for at, record in enumerate(records):
             record.meta["source"] = format.NAME
             self._last_ts = record.ts = stored_time(record.ts) or self._last_ts
             content = content_bytes(record.content)
-            before = said[-1] if said else ""
+            before = said[-1] if said else seed
             if record.role != EVENT:
                 record.id = link(before, record.role, content)
                 said.append(record.id)
@@ -599,6 +608,18 @@ def _guarded(items: Iterable[Begin | Record]) -> Iterable[Begin | Record]:
         raise _SourceFailed(error) from error
 
 
+def _seed_of(head: Record) -> str:
+    """Return what a chain begins with: what stands beside the messages, such as ``tools``."""
+    if type(head.raw) is not bytes or b'"messages"' not in head.raw:
+        return ""
+    try:
+        value = jsontext.loads(head.raw)
+    except jsontext.NotJson:
+        return ""
+    beside = {key: each for key, each in value.items() if key != "messages"}
+    return f"c-{digest(jsontext.canonical(beside))}" if beside else ""
+
+
 def _possible(continuation_id: str) -> str:
     """Return *continuation_id*, or one made of it where none can be like that."""
     try:
@@ -613,6 +634,12 @@ def _key_of(place: str) -> str:
     if place == "-":
         return InputOrigin.place
     return os.path.abspath(place).encode("utf-8", "replace").decode()
+
+
+def _only_grew(before: str, now: str | None) -> bool:
+    """Whether a file of that stamp is still the same file, and longer: more was appended."""
+    then, found = before.split(":"), (now or "").split(":")
+    return then[:2] == found[:2] and len(then) == len(found) and int(found[2]) > int(then[2])
 
 
 def _stamp_of(source: Source) -> str | None:

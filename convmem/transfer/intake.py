@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from convmem import jsontext
+from convmem import copied, jsontext
 from convmem.errors import ConversationNotFound
 from convmem.formats.own import OwnRecord
 from convmem.formats.protocol import EVENT, Record
@@ -260,7 +260,7 @@ class Intake:
     # --- copies ------------------------------------------------------------------------------
 
     def _not_copied(self, rows: list[Record]) -> list[Record]:
-        """Return *rows* with references in place of what lies in another conversation."""
+        """Return *rows* with one turn in place of several that lie in another conversation."""
         if self._originals is None:
             self._originals = self._looked_up()
         originals = self._originals
@@ -271,34 +271,25 @@ class Intake:
             return rows
         kept: list[Record] = []
         group: list[Record] = []
-        source = ""
+        source, size = "", 0
         for row in rows:
-            compared = _compared(row)
-            found = None
-            if compared is not None and type(row) is not Reference:
-                found = originals.get(row.copy_of or _id_of(row))
+            found = originals.get(row.copy_of or _id_of(row)) if type(row) is Record else None
             if found is not None and hash(content_bytes(row.content)) != found.content:
                 found = None  # it says something else
             if found is not None:
                 self.elsewhere.add(sample_of(row.copy_of or _id_of(row)))
-            same = found is not None and found.turn_id == row.id and found.raw == hash(compared)
-            if group and (not same or found is None or found.conversation != source):
+            is_full = len(group) >= _MOST_COPIED or size >= MOST_BYTES
+            if group and (found is None or found.conversation != source or is_full):
                 kept.append(_reference(source, group))
-                group = []
+                group, size = [], 0
             if found is None:
                 if row.copy_of is not None:
                     row.meta["copy_of"] = row.copy_of  # for when the original comes
                 kept.append(row)
-            elif same:
+            else:
                 source = found.conversation
                 group.append(row)
-                if len(group) == _MOST_COPIED:
-                    kept.append(_reference(source, group))
-                    group = []
-            else:
-                # Its words are there, its envelope is another: kept, so that it can be given back.
-                kept.append(_referring(found, row))
-            if found is not None:
+                size += len(row.raw or b"")
                 self._summary.copied += 1
                 self._summary.skipped += 1
         if group:
@@ -394,20 +385,14 @@ def _compared(row: Record) -> bytes | None:
 
 
 def _reference(source: str, rows: list[Record], nth: str = "") -> Record:
-    """Return the turn that stands for records which lie in the conversation *source*."""
+    """Return the turn that stands for records which lie in the conversation *source* as well."""
     ids = [_id_of(row) for row in rows]
-    meta = {"source": rows[0].meta.get("source"), "copied": {"from": source, "ids": ids}}
+    lines = [
+        b'{"id":%b,"ts":%b,%b' % (jsontext.dumps(row.id), jsontext.dumps(row.ts), tail_of(row))
+        for row in rows
+    ]
+    meta = {"source": rows[0].meta.get("source"), copied.KEY: copied.packed(source, ids, lines)}
     if "file" in rows[0].meta:
         meta["file"] = rows[0].meta["file"]
-    if "unterminated" in rows[-1].meta:
-        meta["unterminated"] = True
     made = digest(nth.encode(), *(turn_id.encode() for turn_id in ids))
     return Reference(EVENT, "", None, f"copied-{made}", rows[0].ts, meta)
-
-
-def _referring(original: there.Original, row: Record) -> Record:
-    kept: dict[str, Any] = {
-        key: row.meta[key] for key in ("source", "file", "unterminated") if key in row.meta
-    }
-    kept["copied"] = {"from": original.conversation, "ids": [original.turn_id]}
-    return Reference(EVENT, "", row.raw, row.id, row.ts, kept)

@@ -19,8 +19,8 @@ class ImportSummary:
         skipped: Records that it had already, or that were deleted from it before.
         buried: Those of the skipped that were deleted before.
         copied: Those of the skipped that lie in another conversation, which is referred to.
-        differing: Turns of convmem's own under whose ids others lie that say something else: both are
-            kept.
+        differing: Turns of convmem's own under whose ids others lie that say something else.
+            Both are kept.
         damaged: Records that were split from each other, cut short, or freed of NULs.
         unknown: Records of a kind that their format does not know; they are kept.
         unrecognised: Files with something in them that no format recognises.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 
-from convmem import jsontext
+from convmem import copied, jsontext
 from convmem.formats.raws import raw_of
 from convmem.log import codec
 from convmem.transfer.identity import content_bytes
@@ -77,9 +77,7 @@ class There:
     def _settle(self, turn: Turn) -> None:
         """Take what stands for other records as those: references, marks of what was removed."""
         meta = turn.meta or {}
-        copied = meta.get("copied")
-        if isinstance(copied, dict) and isinstance(copied.get("ids"), list):
-            self._settled.update(each for each in copied["ids"] if isinstance(each, str))
+        self._settled.update(copied.ids_in(turn))
         if "scrubbed" in meta and turn.id is not None:
             self._settled.add(turn.id)
 
@@ -90,14 +88,12 @@ def words_of(turn: Turn) -> bytes:
 
 
 class Original:
-    """A record that lies in a conversation: where, under which id, and hashes of what it says."""
+    """A record that lies in a conversation: which, and a hash of what it says."""
 
-    __slots__ = ("content", "conversation", "raw", "turn_id")
+    __slots__ = ("content", "conversation")
 
-    def __init__(self, conversation: str, turn_id: str, raw: int, content: int) -> None:
+    def __init__(self, conversation: str, content: int) -> None:
         self.conversation = conversation
-        self.turn_id = turn_id
-        self.raw = raw
         self.content = content
 
 
@@ -110,15 +106,9 @@ def originals(conversation: Conversation) -> Iterator[tuple[str, Original]]:
     for stored in conversation.stored_turns(damaged=_unnoticed):
         turn = stored.turn
         meta = turn.meta or {}
-        raw = None if "copied" in meta else raw_of(stored.line)
-        if raw is None or turn.id is None:
+        if turn.id is None or copied.is_copy(turn) or "raw" not in turn.extra:
             continue
-        original = Original(
-            conversation.continuation_id,
-            turn.id,
-            hash(_as_bytes(raw)),
-            hash(content_bytes(turn.content)),
-        )
+        original = Original(conversation.continuation_id, hash(content_bytes(turn.content)))
         yield turn.id, original
         if isinstance(meta.get("copy_of"), str):
             yield meta["copy_of"], original

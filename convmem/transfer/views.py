@@ -1,4 +1,4 @@
-"""A conversation as it is given out: references followed, old versions and other branches left out.
+"""A conversation as it is given out: copies unpacked, old versions and other branches left out.
 
 Pure reads. Memory follows the longest turn, but for what links turns to each other: some 100 bytes
 for each turn that has a parent, where a branch is asked for.
@@ -6,9 +6,10 @@ for each turn that has a parent, where a branch is asked for.
 
 from __future__ import annotations
 
-from convmem.errors import ConversationNotFound
+from convmem import copied
 from convmem.formats.protocol import EVENT, Kept
 from convmem.formats.raws import raw_of
+from convmem.log import codec
 from convmem.turns import Turn
 
 TYPE_CHECKING = False
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
-    from convmem.archive import Archive
     from convmem.conversation import Conversation
     from convmem.log.read import StoredTurn
 
@@ -57,17 +57,12 @@ class View:
     Attributes:
         conversation: Which.
         title: What its source called it last.
-        missing: How many turns are referred to and lie nowhere any more.
     """
 
-    def __init__(
-        self, archive: Archive, namespace: str, conversation: Conversation, wanted: Wanted
-    ) -> None:
+    def __init__(self, conversation: Conversation, wanted: Wanted) -> None:
         self.conversation = conversation
         self.title: str | None = None
-        self.missing = 0
         self._wanted = wanted
-        self._originals = _Originals(archive, namespace)
         self._latest: dict[str, str] = {}  # of a record that came in versions, the last one
         # By which source: what one tool says of its records holds of no other's.
         self._left_out: dict[str, object] = {}
@@ -75,20 +70,11 @@ class View:
         self._look()
 
     def turns(self) -> Iterator[Turn]:
-        """Yield the turns as they are read: what stands for others is replaced by them."""
-        for stored in self.conversation.stored_turns(damaged=_unnoticed):
-            turn = stored.turn
-            copied = _copied(turn)
-            if copied is None:
-                if self._is_current(turn) and self._wanted.wants(turn):
-                    turn.extra.pop("raw", None)
-                    yield turn
-                continue
-            for original in self._resolved(copied):
-                shown = original.turn
-                shown.extra.pop("raw", None)
-                if self._is_current(shown) and self._wanted.wants(shown):
-                    yield shown
+        """Yield the turns as they are read: copies stand where one turn stood for them."""
+        for _, turn in self._unpacked():
+            if self._is_current(turn) and self._wanted.wants(turn):
+                turn.extra.pop("raw", None)
+                yield turn
 
     def stored(self) -> Iterator[tuple[StoredTurn, Turn]]:
         """Yield the turns as they lie there, with their lines: references too."""
@@ -100,20 +86,25 @@ class View:
 
     def kept(self) -> Iterator[Kept]:
         """Yield what was imported, with its source records: all versions, all branches."""
+        for line, turn in self._unpacked(repeats=True):
+            raw = raw_of(line)
+            if raw is not None or (turn.meta or {}).get("source") is not None:
+                yield Kept(turn, raw)
+
+    def _unpacked(self, *, repeats: bool = False) -> Iterator[tuple[bytes, Turn]]:
+        """Yield each turn with its line; with *repeats* also lines that came twice in a source."""
+        own = self.conversation.continuation_id
         for stored in self.conversation.stored_turns(damaged=_unnoticed):
-            raw = raw_of(stored.line)
             turn = stored.turn
-            copied = _copied(turn)
-            if copied is not None and raw is None:
-                mark = (turn.meta or {}).get("unterminated")
-                found = [Kept(each.turn, raw_of(each.line)) for each in self._resolved(copied)]
-                if found and found[-1].turn.meta is not None:
-                    found[-1].turn.meta.pop("unterminated", None)
-                    if mark:
-                        found[-1].turn.meta["unterminated"] = True
-                yield from found
-            elif raw is not None or (turn.meta or {}).get("source") is not None:
-                yield Kept(turn, raw)  # also where its words lie elsewhere: the record is here
+            if not copied.is_copy(turn):
+                yield stored.line, turn
+                continue
+            if copied.is_repeat(turn, own) and not repeats:
+                continue
+            for line in copied.lines_in(turn):
+                made = codec.parse(line)
+                if made is not None and not copied.is_copy(made):
+                    yield line, made
 
     def _is_current(self, turn: Turn) -> bool:
         turn_id = turn.id
@@ -126,16 +117,6 @@ class View:
             return True
         first = meta.get("replaces", turn_id)
         return first in self._branch or ("parent" not in meta and "active" not in meta)
-
-    def _resolved(self, copied: _Copied) -> Iterator[StoredTurn]:
-        found = self._originals.find(copied.conversation, copied.ids)
-        for turn_id in copied.ids:
-            stored = found.get(turn_id)
-            # Of the same source: a file that is imported shows nothing of what others said.
-            if stored is None or (stored.turn.meta or {}).get("source") != copied.source:
-                self.missing += 1
-            else:
-                yield stored
 
     # --- looking at it once before ---------------------------------------------------------------
 
@@ -167,17 +148,9 @@ class View:
             self._branch = links.branch()
 
     def _told(self) -> Iterator[Turn]:
-        for stored in self.conversation.stored_turns(damaged=_unnoticed):
-            line = stored.line
-            if b'"meta":' not in line:
-                continue
-            turn = stored.turn
-            copied = _copied(turn)
-            if copied is None:
+        for line, turn in self._unpacked():
+            if b'"meta":' in line:
                 yield turn
-            elif self._wanted.active_branch:
-                for original in self._resolved(copied):
-                    yield original.turn
 
 
 class _Links:
@@ -222,66 +195,6 @@ class _Links:
             found.add(current)
             current = self._parents.get(current)
         return found
-
-
-class _Originals:
-    """Turns of other conversations, by their ids. Reads on where it stopped: copies keep order."""
-
-    def __init__(self, archive: Archive, namespace: str) -> None:
-        self._archive = archive
-        self._namespace = namespace
-        self._readers: dict[str, Iterator[StoredTurn]] = {}
-
-    def find(self, continuation_id: str, turn_ids: list[str]) -> dict[str, StoredTurn]:
-        """Return those of *turn_ids* that are there."""
-        wanted = set(turn_ids)
-        found: dict[str, StoredTurn] = {}
-        try:
-            reader = self._readers.get(continuation_id)
-            if reader is not None:
-                self._search(reader, wanted, found)
-            if wanted:
-                reader = self._readers[continuation_id] = self._archive.conversation(
-                    continuation_id, namespace=self._namespace
-                ).stored_turns(damaged=_unnoticed)
-                self._search(reader, wanted, found)
-        except ConversationNotFound:
-            self._readers.pop(continuation_id, None)
-        return found
-
-    def _search(
-        self, reader: Iterator[StoredTurn], wanted: set[str], found: dict[str, StoredTurn]
-    ) -> None:
-        for stored in reader:
-            turn_id = stored.turn.id
-            if turn_id in wanted:
-                found[turn_id] = stored
-                wanted.discard(turn_id)
-                if not wanted:
-                    return
-
-
-class _Copied:
-    """What a turn stands for: turns of a conversation, of the same source as itself."""
-
-    __slots__ = ("conversation", "ids", "source")
-
-    def __init__(self, conversation: str, ids: list[str], source: object) -> None:
-        self.conversation = conversation
-        self.ids = ids
-        self.source = source
-
-
-def _copied(turn: Turn) -> _Copied | None:
-    """Return what *turn* stands for; ``None`` if for itself."""
-    meta = turn.meta or {}
-    copied = meta.get("copied")
-    if not isinstance(copied, dict) or meta.get("source") is None:
-        return None
-    conversation, ids = copied.get("from"), copied.get("ids")
-    if not isinstance(conversation, str) or not isinstance(ids, list):
-        return None
-    return _Copied(conversation, [each for each in ids if isinstance(each, str)], meta["source"])
 
 
 def _unnoticed(damage: object) -> None:

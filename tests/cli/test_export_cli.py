@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import string
 import subprocess
 import sys
+import threading
 from random import Random
 
 import pytest
@@ -145,10 +147,11 @@ def test_native_is_whole_or_not_at_all(cli, talks, tmp_path, wanted):
 
 
 def test_where_nothing_was_imported_native_says_so_and_gives_out_the_others(cli, talks, tmp_path):
-    """Done in part: exit 7, the one that has no native form is named."""
+    """Of all, what was recorded is only counted; who asks for it by name is told."""
     own(cli)
-    told = cli("export", "--all", "--to", "native", "-o", str(tmp_path / "out"), code=7)
-    assert "own" in told.err
+    told = cli("export", "--all", "--to", "native", "-o", str(tmp_path / "out"))
+    assert "1 conversation left out" in told.err
+    cli("export", "own", "--to", "native", "-o", str(tmp_path / "own"), code=1)
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
@@ -260,3 +263,27 @@ def test_a_talk_in_which_nobody_said_anything_is_left_out(cli, desk, sources):
     assert len(json.loads(cli("export", "--all", "--to", "sharegpt").out)) == 1
     assert cli("export", NAME, "--to", "openai").out == b""
     assert json.loads(cli("export", NAME, "--to", "sharegpt").out) == []
+
+
+def test_nothing_is_given_out_into_the_archive(cli, talks, tmp_path):
+    """A log is no place for an export: it would take the place of what was said."""
+    path = cli("path", NAME).text.strip()
+    with open(path, "rb") as file:
+        before = file.read()
+    cli("export", "--all", "--to", "openai", "-o", path, code=2)
+    cli("export", "--all", "--to", "html", "-o", os.path.dirname(path), code=2)
+    with open(path, "rb") as file:
+        assert file.read() == before
+
+
+def test_a_pipe_is_written_to_and_a_dash_is_standard_output(cli, talks, tmp_path):
+    """What is no file is not replaced by one."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    cli("export", "--all", "--to", "openai", "-o", str(pipe))
+    reader.join(20)
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    assert read == [cli("export", "--all", "--to", "openai", "-o", "-").out]

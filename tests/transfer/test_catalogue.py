@@ -144,7 +144,7 @@ def test_what_is_noted_is_found_and_all_of_it_or_nothing_is_noted(tmp_path):
         found = again.entry("/a")
         assert (found.stamp, found.format, found.offset, found.tail) == ("1:2:3", "codex", 77, "ab")
         assert found.memory == entry.memory
-        assert (found.conversation, found.missing) == ("talk", False)
+        assert found.conversation == "talk"
         assert again.entry("/b") is None
         assert (again.chained("c-1"), again.chained("c-2")) == ("talk", None)
 

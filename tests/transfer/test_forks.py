@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from desk import Desk
@@ -135,15 +136,46 @@ def test_a_fork_that_goes_on_adds_what_is_new(desk, sources, tmp_path):
     assert native_files(desk, tmp_path / "out")[fork.name] == fork.read_bytes()
 
 
-def test_the_original_may_be_deleted_and_the_fork_says_what_it_lacks(desk, sources, cli, tmp_path):
-    """What lies nowhere any more is told, not passed over in silence."""
+def test_a_fork_is_whole_whatever_becomes_of_the_original(desk, sources, cli, tmp_path):
+    """A rule that lets old sessions go must not hollow out the one that was resumed yesterday."""
+    written(sources, 1, claude_records(0, 10))
+    fork = written(sources, 2, claude_records(0, 8) + claude_records(0, 3, session=2, of=9))
+    desk.take(sources)
+    before = cli("export", SESSION.format(2), "--to", "markdown").out
+    cli("delete", SESSION.format(1))
+    cli("trash", "purge", "--older-than", "0s", "--yes")
+    assert cli("export", SESSION.format(2), "--to", "markdown").out == before
+    assert b"turn 2 of talk 0" in before
+    cli("export", SESSION.format(2), "--to", "native", "-o", str(tmp_path / "out"))
+    assert (tmp_path / "out" / fork.name).read_bytes() == fork.read_bytes()
+    assert desk.take(sources).added == 0
+
+
+def test_a_fork_is_read_at_a_terminal_and_by_models_with_what_it_copied(desk, sources, cli):
+    """Who resumes a session resumes what was said in it."""
     written(sources, 1, claude_records(0, 10))
     written(sources, 2, claude_records(0, 8) + claude_records(0, 3, session=2, of=9))
     desk.take(sources)
-    cli("delete", SESSION.format(1))
-    told = cli("export", SESSION.format(2), "--to", "markdown")
-    assert "turn 2 of talk 9" in told.text
-    assert "8 turns that others refer to" in told.err
+    shown = cli("context", SESSION.format(2), "--max-tokens", "100000", "--format", "messages")
+    told = [each["content"] for each in json.loads(shown.out)]
+    assert told.index("turn 2 of talk 0") < told.index("turn 2 of talk 9")
+
+
+def test_copies_are_found_and_scrubbed_where_they_lie(desk, sources, cli, tmp_path):
+    """A credential that stands in a fork, too, is named there, and no import brings it back."""
+    written(sources, 1, claude_records(0, 10))
+    written(sources, 2, claude_records(0, 8) + claude_records(0, 3, session=2, of=9))
+    desk.take(sources)
+    first = next(turn for turn in desk.turns(SESSION.format(1)) if turn.content)
+    told = cli("scrub", SESSION.format(1), first.id, "--yes")
+    hint = re.search(r"convmem scrub (\S+) (copied-\S+)", told.err)
+    assert hint is not None
+    cli("scrub", hint[1], hint[2], "--yes")
+    desk.forget()
+    assert desk.take(sources).added == 0
+    for path in desk.give(tmp_path, "markdown").values():
+        with open(path, encoding="utf-8") as file:
+            assert first.content not in file.read()
 
 
 def test_a_codex_fork_tells_its_parents_records_with_new_times(desk, sources, tmp_path):

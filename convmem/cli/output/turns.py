@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from convmem import jsontext
+from convmem import copied, jsontext
 from convmem.cli.output import parts
 from convmem.cli.output.layout import fold, width_of
 from convmem.cli.output.safe import safe, safe_line
+from convmem.log.read import StoredTurn
 from convmem.turns import EVENT
 
 TYPE_CHECKING = False
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from convmem.cli.output.parts import Part
     from convmem.cli.output.terminal import Sink, Terminal
-    from convmem.log.read import StoredTurn
     from convmem.turns import Turn
 
     # Markdown and a width to the lines it makes; none where it is better shown as it is.
@@ -53,7 +53,10 @@ class TurnWriter:
         margin = "  " if columns >= 40 else " "
         turn = stored.turn
         if turn.role == EVENT and not turn.text:
-            return  # of what another tool noted for itself; ``--json`` has it
+            # What another tool noted for itself; ``--json`` has it. But copies of turns are said.
+            for copy in copied.lines_in(turn):
+                self.write(StoredTurn(copy, 0))
+            return
         lines = self._head(turn, columns)
         width = columns - len(margin)
         for line in _safely(self._said(turn, width), stored, width):

@@ -55,13 +55,12 @@ EXIT STATUS:
   1  nothing in it is a transcript that convmem knows
   2  wrong usage: there is no such path
   4  input/output or permission; disk full
+  5  the only source is damaged so that it cannot be read on
   6  busy: another import into the same namespace is at work
   7  done in part: some files could not be read, each is named
 """,
     target="convmem.cli.importing:run",
-    arguments=(
-        Argument("paths", 'Files, folders, "-" or "auto".', metavar="PATH", many=True),
-    ),
+    arguments=(Argument("paths", 'Files, folders, "-" or "auto".', metavar="PATH", many=True),),
     options=(
         Option(
             "format", ("--from",), "What they are, unrecognised.", takes="text", choices=FORMATS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from convmem import jsontext
 
 TYPE_CHECKING = False
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
 
 SAMPLE_BYTES = 256 << 10
 _MOST_VALUES = 50
+_DECODER = json.JSONDecoder()
 
 
 class Sample:
@@ -47,7 +50,11 @@ def _values(head: bytes) -> list[Any]:
         try:
             found.append(jsontext.loads(line))
         except jsontext.NotJson:
-            continue
+            try:
+                # Half a surrogate pair, or a second record behind it: it tells all the same.
+                found.append(_DECODER.raw_decode(str(line, "utf-8", "replace").lstrip())[0])
+            except (ValueError, RecursionError):
+                continue
         if len(found) == _MOST_VALUES:
             break
     return found

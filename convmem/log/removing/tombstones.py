@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 
+from convmem import copied
 from convmem.errors import ConvmemError
 from convmem.formats.known import MODULES
 from convmem.log import codec
@@ -35,6 +36,7 @@ _MOST_IN_A_ROUND = 1 << 20
 # In the line of each turn that was imported; a text that has them has them escaped.
 _SOURCE = b'"source":"'
 _META = b',"meta":{'
+_COPIED = b'"copied":{'
 _IMPORTED = re.compile(b'"source":"(?:%b)"' % "|".join(MODULES).encode())
 
 
@@ -84,6 +86,9 @@ def imported(fd: int, spans: Iterable[tuple[int, int]]) -> Iterator[str]:
                     turn_id = _id_of(line)
                     if turn_id is not None:
                         yield turn_id
+                    if _COPIED in line:
+                        turn = codec.parse(line)
+                        yield from () if turn is None else copied.ids_in(turn)
 
 
 def bury(folder: Folder, name: str, turn_ids: Iterable[str], *, timeout_seconds: float) -> None:
