@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import gzip
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -535,6 +537,7 @@ _STAND_INS = {
     "mail": "cat",
     "new-session": "echo s2",
     "provider-login": "echo sesame",
+    "ssh": "cat",
 }
 
 
@@ -552,13 +555,30 @@ def _well_used(home: Path) -> Path:
             chat = opened.conversation(name)
             chat.record_many([("user", f"And by train? {n} " + "word " * 20) for n in range(200)])
             chat.compact(RetentionPolicy(keep_last=100))
+            chat.record("user", "sesame", id="0195f3a2-7c41-7c2e-9d0a-3b6a52f0c1de")
             chat.update_state({"session": "s1"})
     (archive / FILE_NAME).write_text("[[retention]]\nkeep_last = 90\n")
     turn = '{"continuation_id": "supper", "role": "user", "content": "Leeks?"}\n'
     for file in ("turns.jsonl", "turns-of-many-conversations.jsonl"):
         (home / file).write_text(turn * 3)
     (home / "system.md").write_text("Be brief.\n")
+    _transcripts(home)
     return archive
+
+
+def _transcripts(home: Path) -> None:
+    """What the examples of ``import`` speak of."""
+    samples = Path(__file__).parent / "data" / "transcripts"
+    agents = shutil.ignore_patterns("agent-*")
+    shutil.copytree(samples / "claude_code", home / ".claude" / "projects" / "here", ignore=agents)
+    shutil.copytree(samples / "codex", home / ".codex" / "sessions")
+    (home / "Downloads").mkdir(exist_ok=True)
+    with zipfile.ZipFile(home / "Downloads" / "chatgpt-export.zip", "w") as packed:
+        packed.write(samples / "chatgpt" / "conversations.json", "conversations.json")
+    talk = {"id": "a_0", "conversations": [{"from": "human", "value": "Leeks?"}]}
+    (home / "conversations.json").write_text(json.dumps([talk]))
+    with gzip.open(home / "old.jsonl.gz", "wt") as file:
+        file.write('{"continuation_id":"old","id":"o1","role":"user","content":"And by bus?"}\n')
 
 
 @needs_jq

@@ -86,7 +86,8 @@ def _copies(archive: Archive, chat: Conversation, turn_id: str) -> Iterator[tupl
                 continue
             turn = stored.turn
             is_it = turn.id == turn_id and other.continuation_id != chat.continuation_id
-            is_it = is_it and "scrubbed" not in (turn.meta or {})
+            # Of an import: other people's ids may be alike, those of sources are not.
+            is_it = is_it and "source" in (turn.meta or {})
             if turn.id is not None and (is_it or turn_id in copied.ids_in(turn)):
                 yield other.continuation_id, turn.id
 

@@ -176,7 +176,17 @@ class Exporter:
         for turn in view.turns():
             if turn.content == "" and "scrubbed" in (turn.meta or {}):
                 continue
+            if self._leaves_out_results and turn.role == "assistant":
+                turn.content = _without_calls(turn.content)
+                if turn.content == []:
+                    continue
             yield turn if self._redact is None else self._redact(turn)
+
+    @property
+    def _leaves_out_results(self) -> bool:
+        """Whether calls would stand without their results, which datasets may not."""
+        roles = self._wanted.roles
+        return self._format in ("openai", "sharegpt") and roles is not None and "tool" not in roles
 
     def _own(self, conversation: Conversation) -> Iterator[bytes]:
         """Yield each turn as ``show --json`` prints it; with nothing left out, byte for byte."""
@@ -322,6 +332,14 @@ def _above(name: str) -> Iterator[str]:
     """Yield the folders that a relative name lies in."""
     while name := posixpath.dirname(name):
         yield name
+
+
+def _without_calls(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [
+        part for part in content if not isinstance(part, dict) or part.get("type") != "tool_use"
+    ]
 
 
 def _is_inside(name: str) -> bool:

@@ -274,6 +274,10 @@ class Intake:
         source, size = "", 0
         for row in rows:
             found = originals.get(row.copy_of or _id_of(row)) if type(row) is Record else None
+            if found is not None and found.content is None:
+                self._summary.skipped += 1
+                self._summary.buried += 1
+                continue
             if found is not None and hash(content_bytes(row.content)) != found.content:
                 found = None  # it says something else
             if found is not None:

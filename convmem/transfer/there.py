@@ -88,11 +88,14 @@ def words_of(turn: Turn) -> bytes:
 
 
 class Original:
-    """A record that lies in a conversation: which, and a hash of what it says."""
+    """A record that lies in a conversation: which, and a hash of what it says.
+
+    ``None`` stands for what was scrubbed: nobody knows any more, and it is not to come back.
+    """
 
     __slots__ = ("content", "conversation")
 
-    def __init__(self, conversation: str, content: int) -> None:
+    def __init__(self, conversation: str, content: int | None) -> None:
         self.conversation = conversation
         self.content = content
 
@@ -106,6 +109,9 @@ def originals(conversation: Conversation) -> Iterator[tuple[str, Original]]:
     for stored in conversation.stored_turns(damaged=_unnoticed):
         turn = stored.turn
         meta = turn.meta or {}
+        if turn.id is not None and "scrubbed" in meta:
+            yield turn.id, Original(conversation.continuation_id, None)
+            continue
         if turn.id is None or copied.is_copy(turn) or "raw" not in turn.extra:
             continue
         original = Original(conversation.continuation_id, hash(content_bytes(turn.content)))

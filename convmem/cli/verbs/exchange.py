@@ -33,12 +33,11 @@ Examples:
   convmem import --dry-run ~/.codex
   convmem import --from sharegpt conversations.json
   zcat old.jsonl.gz | convmem import -
-  */15 * * * *  convmem import auto --quiet
 
 Reads Claude Code, Codex, Gemini CLI, ChatGPT and Claude.ai exports, logs.db of llm, aider's
 history, OpenAI messages and Responses items, ShareGPT, and convmem's own JSONL; plain, .gz, .zst
 or in a .zip; single files, or folders with all below them. Which it is, is seen from what is in
-it. "auto" takes what lies in the usual places of this home directory.
+it. "auto" takes what lies in the usual places of this home directory; from cron, with --quiet.
 
 Every record is kept as it is, so that "convmem export --to native" gives it back. Again and again
 is fine: what is there already is not stored twice, a file that did not change is not opened, one
@@ -91,7 +90,7 @@ Examples:
   convmem export oslo-trip --to markdown
   convmem export oslo-trip --to html -o oslo-trip.html
   convmem export --all --to openai --roles user,assistant -o talks.jsonl
-  convmem export --all --to native -o ~/restored
+  convmem export --all --to native -o ~/restored --quiet
   convmem export --all --to convmem | ssh backup 'cat > talks.jsonl'
   convmem export --all --to html --since 30d -o ~/talks/
 

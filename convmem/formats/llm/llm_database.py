@@ -139,9 +139,9 @@ def _insert(
     marks = ", ".join("?" * len(row))
     # Raw may have been written by hand: a row that does not fit is no reason to give nothing.
     database.execute(
-        f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})"
+        f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"
         if row
-        else f"INSERT INTO {table} DEFAULT VALUES",
+        else f"INSERT OR IGNORE INTO {table} DEFAULT VALUES",
         [_cell(value) for value in row.values()],
     )
 

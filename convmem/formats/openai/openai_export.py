@@ -173,6 +173,9 @@ def _part(block: Any) -> dict[str, Any]:
         if "detail" in block:
             picture["detail"] = block["detail"]
         return {"type": "image_url", "image_url": picture}
+    if kind == "image" and isinstance(block.get("source"), dict):
+        # Known by a name alone: the picture itself is not here.
+        return {"type": "text", "text": f"[image {text_in(block['source'].get('file_id'))}]"}
     if kind == "document" and (part := _document(block)) is not None:
         return part
     return {"type": "text", "text": text_in(block)}

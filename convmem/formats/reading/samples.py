@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 SAMPLE_BYTES = 256 << 10
 _MOST_VALUES = 50
 _DECODER = json.JSONDecoder()
+_AROUND = b" \t\r\0"
+_OPENINGS = (b"{", b"[")
 
 
 class Sample:
@@ -45,14 +47,21 @@ class Sample:
 
 
 def _values(head: bytes) -> list[Any]:
+    lines = [line.strip(_AROUND) for line in head.split(b"\n")]
+    if len(head) >= SAMPLE_BYTES:
+        lines.pop()  # it may go on
+    lines = [line for line in lines if line]
+    # A text that shows some records, as this project's own pages do, is no file of them.
+    if 2 * sum(line[:1] in _OPENINGS for line in lines) < len(lines):
+        return []
     found = []
-    for line in head.split(b"\n")[:-1] if len(head) >= SAMPLE_BYTES else head.split(b"\n"):
+    for line in lines:
         try:
             found.append(jsontext.loads(line))
         except jsontext.NotJson:
             try:
                 # Half a surrogate pair, or a second record behind it: it tells all the same.
-                found.append(_DECODER.raw_decode(str(line, "utf-8", "replace").lstrip())[0])
+                found.append(_DECODER.raw_decode(str(line, "utf-8", "replace"))[0])
             except (ValueError, RecursionError):
                 continue
         if len(found) == _MOST_VALUES:
