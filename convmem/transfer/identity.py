@@ -73,6 +73,16 @@ def link(before: str, role: str, content: bytes) -> str:
     return f"c-{digest(before.encode(), role.encode(), content)}"
 
 
+def grown(link: str, place: str) -> str:
+    """Return under what name a link is known that may go on in the source *place*."""
+    return f"{link}@{place}"
+
+
+def place_of(format: str, file: str) -> str:
+    """Return what tells a source from others that begin with the same words."""
+    return f"{format}:{file}"
+
+
 def content_bytes(content: Any) -> bytes:
     """Return *content* as JSON; what no JSON can say (half a surrogate pair, NaN) is replaced."""
     try:

@@ -14,9 +14,17 @@ from convmem.formats.reading import samples
 from convmem.formats.reading.containers import InputOrigin
 from convmem.formats.reading.sources import sources_in
 from convmem.ids import encode_name
-from convmem.quantities import format_time, parse_stored_time
+from convmem.quantities import format_count, format_time, parse_stored_time
 from convmem.transfer.catalogue import Catalogue, Entry
-from convmem.transfer.identity import Namer, content_bytes, digest, fitting, link
+from convmem.transfer.identity import (
+    Namer,
+    content_bytes,
+    digest,
+    fitting,
+    grown,
+    link,
+    place_of,
+)
 from convmem.transfer.intake import MOST_BYTES, MOST_ROWS, Intake, as_stored, raw_bytes, stored_time
 from convmem.transfer.learning import learned
 from convmem.transfer.summary import ImportSummary
@@ -178,6 +186,14 @@ class Importer:
                 noted = _Reading(self, source, None).read()
             if source.fault is not None:
                 raise _SourceFailed(ConvmemError(f"{source.key}: {source.fault}"))
+            if source.tally.too_long:
+                self._failed(
+                    source.key,
+                    ConvmemError(
+                        f"{source.key}: {format_count(source.tally.too_long, 'record')} too long"
+                        " for any turn left out"
+                    ),
+                )
             if stamp is not None:
                 noted.stamp = stamp
                 noted.memory["held"] = self._held(noted)
@@ -271,19 +287,24 @@ class Importer:
         self.left_out_old += why == "since"
         return why is None
 
-    def conversation_of_chain(self, links: list[str]) -> tuple[str | None, int]:
-        """Return the conversation that holds these links from the first on, and how many."""
+    def conversation_of_chain(self, links: list[str], place: str) -> tuple[str | None, int]:
+        """Return the conversation that holds these links from the first on, and how many.
+
+        All of them, or those that the same source held before: what somebody else's file says
+        after the same words is another talk.
+        """
         for count in range(len(links), 0, -1):
-            found = self._chains.get(links[count - 1])
+            name = links[-1] if count == len(links) else grown(links[count - 1], place)
+            found = self._chains.get(name)
             if found is None and self._catalogue is not None:
-                found = self._catalogue.chained(links[count - 1])
+                found = self._catalogue.chained(name)
             if found is not None:
                 return found, count
         return None, 0
 
-    def note_chain(self, last_link: str, continuation_id: str) -> None:
-        """Remember that a conversation's records end with this link."""
-        self._chains[last_link] = continuation_id
+    def note_chain(self, last_link: str, continuation_id: str, place: str) -> None:
+        """Remember that a conversation's records end with this link, in the source *place*."""
+        self._chains[last_link] = self._chains[grown(last_link, place)] = continuation_id
 
     def note_samples(self, intake: Intake) -> None:
         """Remember by which records a copy of a conversation is recognised."""
@@ -323,10 +344,9 @@ class Importer:
     def _learn(self, catalogue: Catalogue) -> None:
         """Fill a new catalogue with what the conversations themselves say."""
         for conversation in self._archive.conversations(namespace=self._namespace):
-            found, last_link = learned(conversation)
+            found, links = learned(conversation)
             catalogue.note_samples([(key, conversation.continuation_id) for key in found])
-            if last_link is not None:
-                catalogue.note((), [(last_link, conversation.continuation_id)])
+            catalogue.note_chains([(each, conversation.continuation_id) for each in links])
 
     def _note(self) -> None:
         """Make everything durable, then write down that it is there."""
@@ -564,6 +584,7 @@ class _Reading:
         if not records or not self._importer.is_wanted(begin, self._source, self._memory):
             return
         said: list[str] = []
+        place = place_of(format.NAME, self._name)
         seed = _seed_of(records[0])
         for at, record in enumerate(records):
             record.meta["source"] = format.NAME
@@ -577,7 +598,7 @@ class _Reading:
                 record.id = f"r-{digest(before.encode(), content)}" if at else "head"
             self._unknown += not record.is_known
         self._count += len(records)
-        found, count = self._importer.conversation_of_chain(said)
+        found, count = self._importer.conversation_of_chain(said, place)
         if found in self._begun and count < len(said):
             found = None  # both stand in this source: one is not the other gone on
         if found is not None and count == len(said):
@@ -593,7 +614,7 @@ class _Reading:
         self._begun.add(continuation_id)
         self._summary.note_conversation(continuation_id)
         if said:
-            self._importer.note_chain(said[-1], continuation_id)
+            self._importer.note_chain(said[-1], continuation_id, place)
 
 
 def _guarded(items: Iterable[Begin | Record]) -> Iterable[Begin | Record]:

@@ -47,6 +47,8 @@ class Sample:
 
 
 def _values(head: bytes) -> list[Any]:
+    if head[257:262] == b"ustar":
+        return []  # a tar: what is in it would be glued together with what tells of it
     lines = [line.strip(_AROUND) for line in head.split(b"\n")]
     if len(head) >= SAMPLE_BYTES:
         lines.pop()  # it may go on
