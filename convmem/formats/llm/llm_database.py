@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from base64 import b64decode
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from convmem import jsontext
@@ -138,12 +139,13 @@ def _insert(
     names = ", ".join(map(_quoted, row))
     marks = ", ".join("?" * len(row))
     # Raw may have been written by hand: a row that does not fit is no reason to give nothing.
-    database.execute(
-        f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"
-        if row
-        else f"INSERT OR IGNORE INTO {table} DEFAULT VALUES",
-        [_cell(value) for value in row.values()],
-    )
+    with suppress(sqlite3.IntegrityError):
+        database.execute(
+            f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"
+            if row
+            else f"INSERT OR IGNORE INTO {table} DEFAULT VALUES",
+            [_cell(value) for value in row.values()],
+        )
 
 
 def _cell(value: Any) -> Any:
