@@ -40,7 +40,7 @@ def write(conversations: Iterable[tuple[Head, Iterator[Turn]]]) -> Iterator[byte
         UsageError: DuckDB is not installed.
     """
     try:
-        import duckdb
+        import duckdb  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise UsageError(
             "parquet needs DuckDB", hint="install it with: pip install 'convmem[parquet]'"
