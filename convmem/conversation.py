@@ -308,8 +308,9 @@ class Conversation(Upkeep):
                 continue
             from convmem import copied
 
-            found = filter(turns_module.is_said, copied.spread(turn, self.continuation_id))
-            yield from reversed(list(found)) if newest_first else found
+            if not copied.is_repeat(turn, self.continuation_id):
+                found = list(filter(turns_module.is_said, copied.turns_in(turn)))
+                yield from reversed(found) if newest_first else found
 
     @property
     def path(self) -> str:

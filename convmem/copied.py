@@ -10,7 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from convmem.turns import Turn
@@ -31,20 +31,18 @@ def packed(conversation: str, ids: list[str], lines: Iterable[bytes]) -> dict[st
 
 def is_copy(turn: Turn) -> bool:
     """Whether *turn* stands for others."""
-    return turn.meta is not None and isinstance(turn.meta.get(KEY), dict)
-
-
-def ids_in(turn: Turn) -> list[str]:
-    """Return the ids of the turns that *turn* stands for."""
-    told = (turn.meta or {}).get(KEY)
-    ids = told.get("ids") if isinstance(told, dict) else None
-    return [each for each in ids if isinstance(each, str)] if isinstance(ids, list) else []
+    return _told(turn) is not None
 
 
 def is_repeat(turn: Turn, continuation_id: str) -> bool:
     """Whether *turn* stands for what its own conversation, *continuation_id*, has already."""
-    told = (turn.meta or {}).get(KEY)
-    return isinstance(told, dict) and told.get("from") == continuation_id
+    return (_told(turn) or {}).get("from") == continuation_id
+
+
+def ids_in(turn: Turn) -> list[str]:
+    """Return the ids of the turns that *turn* stands for."""
+    ids = (_told(turn) or {}).get("ids")
+    return [each for each in ids if isinstance(each, str)] if isinstance(ids, list) else []
 
 
 def lines_in(turn: Turn) -> list[bytes]:
@@ -53,8 +51,7 @@ def lines_in(turn: Turn) -> list[bytes]:
     import binascii
     import zlib
 
-    told = (turn.meta or {}).get(KEY)
-    text = told.get("turns") if isinstance(told, dict) else None
+    text = (_told(turn) or {}).get("turns")
     if not isinstance(text, str):
         return []
     unpacker = zlib.decompressobj()
@@ -65,24 +62,28 @@ def lines_in(turn: Turn) -> list[bytes]:
     return data.split(b"\n") if unpacker.eof else []
 
 
-def turns_in(turn: Turn) -> list[Turn]:
-    """Return the turns that *turn* stands for, oldest first; without a ``seq`` of their own."""
+def unpacked(turn: Turn) -> Iterator[tuple[bytes, Turn]]:
+    """Yield the turns that *turn* stands for, each with its line, oldest first.
+
+    They have no ``seq`` of their own.
+    """
     from convmem import jsontext
     from convmem.turns import turn_from_object
 
-    found = []
     for line in lines_in(turn):
         try:
             made = turn_from_object(jsontext.loads(line))
         except jsontext.NotJson:
             continue
         if made is not None and not is_copy(made):
-            found.append(made)
-    return found
+            yield line, made
 
 
-def spread(turn: Turn, continuation_id: str) -> list[Turn]:
-    """Return what *turn* of that conversation says: itself, or those that it stands for."""
-    if not is_copy(turn):
-        return [turn]
-    return [] if is_repeat(turn, continuation_id) else turns_in(turn)
+def turns_in(turn: Turn) -> list[Turn]:
+    """Return the turns that *turn* stands for, oldest first."""
+    return [made for _, made in unpacked(turn)]
+
+
+def _told(turn: Turn) -> dict[str, Any] | None:
+    told = (turn.meta or {}).get(KEY)
+    return told if isinstance(told, dict) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from convmem.errors import ConversationNotFound, ConvmemError, UsageError
+from convmem.errors import ConvmemError, UsageError
 from convmem.following import filter_of
 
 TYPE_CHECKING = False
@@ -180,30 +180,6 @@ class Upkeep:
         """
         return self._store().trash.unbury(self.namespace, self.continuation_id)
 
-    def _bury_copies(self, wanted: str | int) -> None:
-        """Where the turn to be scrubbed stands for copies, let no import bring those back."""
-        from convmem import copied
-        from convmem.log.read import Filter
-
-        try:
-            turns = self._store().in_order(
-                self.namespace,
-                self.continuation_id,
-                after=0,
-                filter=Filter(),
-                damaged=lambda _: None,
-            )
-            for stored in turns:
-                if b'"copied":{' in stored.line and str(wanted) in (
-                    stored.turn.id,
-                    str(stored.turn.seq),
-                ):
-                    self._store().trash.bury(
-                        self.namespace, self.continuation_id, copied.ids_in(stored.turn)
-                    )
-        except ConversationNotFound:
-            return  # of what is in the trash, deletion has buried them
-
     def scrub(
         self, turn: str | int, *, dry_run: bool = False, now: datetime | None = None
     ) -> Scrubbed:
@@ -234,8 +210,6 @@ class Upkeep:
 
         observer = self._archive._observer
         task = self.continuation_id
-        if not dry_run:
-            self._bury_copies(turn)
         try:
             return self._store().trash.scrub(
                 self.namespace,

@@ -6,7 +6,7 @@ import os
 import shutil
 
 from convmem import Archive
-from convmem.transfer.exporting import TOGETHER, Exporter, chosen, write_file
+from convmem.transfer.exporting import TOGETHER, Exporter, write_file
 from convmem.transfer.importing import Importer
 from convmem.transfer.views import Wanted
 
@@ -29,8 +29,8 @@ class Desk:
         """Export all to *folder*, a file for each conversation; return the paths by id."""
         found = {}
         with Archive.open(self.root, durability="none") as archive:
-            exporter = Exporter(archive, "default", format, wanted=Wanted(**wanted))
-            for conversation, name in exporter.names(chosen(archive, "default", ())):
+            exporter = Exporter("default", format, wanted=Wanted(**wanted))
+            for conversation, name in exporter.names(_chosen(archive)):
                 path = os.path.join(folder, name)
                 write_file(path, exporter.alone(conversation))
                 found[conversation.continuation_id] = path
@@ -39,8 +39,8 @@ class Desk:
     def said(self, *ids, format, **wanted):
         """Return an export of all, or of *ids*, as one stream of bytes."""
         with Archive.open(self.root, durability="none") as archive:
-            exporter = Exporter(archive, "default", format, wanted=Wanted(**wanted))
-            conversations = chosen(archive, "default", ids)
+            exporter = Exporter("default", format, wanted=Wanted(**wanted))
+            conversations = _chosen(archive, *ids)
             if format in TOGETHER:
                 return b"".join(exporter.together(conversations))
             return b"".join(b"".join(exporter.alone(each)) for each in conversations)
@@ -61,3 +61,9 @@ class Desk:
     def forget(self):
         """Lose the catalogue, as a copy of the archive without it would."""
         shutil.rmtree(os.path.join(self.root, "default", ".import"))
+
+
+def _chosen(archive, *ids):
+    """Return the conversations of these ids, or all, by their ids."""
+    named = [archive.conversation(each) for each in ids]
+    return named or sorted(archive.conversations(), key=lambda each: each.continuation_id)

@@ -31,7 +31,10 @@ from convmem.transfer.exporting import (
     write_file,
 )
 from convmem.transfer.views import Wanted
-from convmem.turns import Turn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from convmem.cli.redacting import Redaction
 
 
 def run(
@@ -72,8 +75,9 @@ def run(
     with open_archive(context) as archive:
         names = chosen(archive, continuation_ids, all_conversations, "export")
         talk = _Talk(Messages(as_json=json, quiet=quiet), as_json=json, quiet=quiet)
-        masking = _Masking() if redact else None
-        exporter = Exporter(archive, namespace_of(context), format, wanted=wanted, redact=masking)
+        redaction = _redaction() if redact else None
+        masked = None if redaction is None else redaction.turn
+        exporter = Exporter(namespace_of(context), format, wanted=wanted, redact=masked)
         conversations = list(_there(archive, names, all_conversations, talk))
         if format in TOGETHER:
             _all_in_one(exporter, conversations, format, output, talk)
@@ -82,14 +86,16 @@ def run(
             _each_in_its_file(exporter, conversations, output or "", talk, all_conversations)
         else:
             _just_one(exporter, conversations, output, talk)
-        if masking is not None and masking.count:
-            talk.messages.warn(
-                "redacted",
-                f"{format_count(masking.count, 'likely credential')} masked",
-                count=masking.count,
-            )
+        if redaction is not None:
+            redaction.tell(talk.messages)
         talk.sum_up()
     return status_of(talk.failures, only_one=len(names) == 1 and not all_conversations)
+
+
+def _redaction() -> Redaction:
+    from convmem.cli.redacting import Redaction
+
+    return Redaction()
 
 
 def _is_below(path: str, root: str) -> bool:
@@ -216,23 +222,6 @@ def _remember(archive: Archive, exporter: Exporter, conversations: list[Conversa
             catalogue.note_chains(chains)
     except (StorageError, LockTimeout):
         return  # an archive that may only be read is given out all the same
-
-
-class _Masking:
-    """Masks credentials in turns, and counts them."""
-
-    def __init__(self) -> None:
-        from convmem.secrets.detector import get_ready
-        from convmem.secrets.masking import redacted
-
-        get_ready()
-        self.count = 0
-        self._redacted = redacted
-
-    def __call__(self, turn: Turn) -> Turn:
-        masked, count = self._redacted(turn)
-        self.count += count
-        return masked
 
 
 class _Talk:

@@ -1,4 +1,4 @@
-"""``--redact`` on the way in: likely credentials are masked before anything is recorded."""
+"""``--redact``: likely credentials are masked before anything is recorded, or given out."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from convmem.turns import FIELDS, NOT_TAKEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    from convmem.turns import Turn
+
+    T = TypeVar("T")
 
 # Who, when and where stays as it is: by these a turn is known.
 _KEPT = {*FIELDS, *NOT_TAKEN} - {"content", "meta"}
 
 
 class Redaction:
-    """Masks what goes in, and counts.
+    """Masks what goes in or out, and counts.
 
     Raises:
-        UsageError: The extra is not installed; nothing was recorded.
+        UsageError: The extra is not installed; nothing was done.
     """
 
     def __init__(self) -> None:
@@ -30,8 +34,13 @@ class Redaction:
 
     def said(self, content: str, meta: dict[str, str] | None) -> tuple[str, dict[str, str] | None]:
         """Return the content and meta of one turn, masked."""
-        masked = self._masked({"content": content, "meta": meta})
+        said: dict[str, Any] = {"content": content, "meta": meta}
+        masked = self._masked(said)
         return masked["content"], masked["meta"]
+
+    def turn(self, turn: Turn) -> Turn:
+        """Return a turn, masked."""
+        return self._masked(turn)
 
     def lines(self, lines: list[bytes | None]) -> list[bytes | None]:
         """Return JSON lines with what their turns say masked; what is no turn is left as it is."""
@@ -59,7 +68,7 @@ class Redaction:
         # Written anew in any case: of a key that stands there twice the first is not parsed.
         return jsontext.dumps({**kept, **self._masked(said)})
 
-    def _masked(self, value: dict[str, Any]) -> dict[str, Any]:
+    def _masked(self, value: T) -> T:
         masked, count = redacted(value)
         self._count += count
         return masked

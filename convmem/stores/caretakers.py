@@ -125,9 +125,6 @@ class Trash(Protocol):
     ) -> Restoration:
         """Bring back what is there of one conversation."""
 
-    def bury(self, namespace: str, continuation_id: str, turn_ids: Collection[str]) -> None:
-        """Let no import bring *turn_ids* back."""
-
     def buried(self, namespace: str, continuation_id: str, turn_ids: Collection[str]) -> Buried:
         """Return those of *turn_ids* that were imported, removed, and are not to be again."""
 

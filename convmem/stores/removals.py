@@ -192,15 +192,6 @@ class DirectoryTrash:
                 advanced=advanced,
             )
 
-    def bury(self, namespace: str, continuation_id: str, turn_ids: Collection[str]) -> None:
-        """Let no import bring *turn_ids* back."""
-        tombstones.bury(
-            self._places.folder(namespace, create=False),
-            ids.encode_name(continuation_id),
-            turn_ids,
-            timeout_seconds=self._lock_timeout_seconds,
-        )
-
     def buried(
         self, namespace: str, continuation_id: str, turn_ids: Collection[str]
     ) -> tombstones.Buried:

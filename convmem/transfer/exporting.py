@@ -9,7 +9,7 @@ import tempfile
 from importlib import import_module
 
 from convmem import copied, jsontext
-from convmem.errors import ConversationNotFound, ConvmemError, UsageError, storage_error
+from convmem.errors import ConvmemError, UsageError, storage_error
 from convmem.formats import known
 from convmem.formats.heads import Head
 from convmem.formats.protocol import EVENT
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from convmem.archive import Archive
     from convmem.conversation import Conversation
 
 # All conversations in one stream.
@@ -45,8 +44,7 @@ class Exporter:
     """Gives conversations out in one format.
 
     Args:
-        archive: Whose.
-        namespace: Which of its namespaces.
+        namespace: Whose conversations these are.
         format: One of ``FORMATS``.
         wanted: Which turns.
         redact: Is given each turn, and returns it without what should not leave.
@@ -54,7 +52,6 @@ class Exporter:
 
     def __init__(
         self,
-        archive: Archive,
         namespace: str,
         format: str,
         *,
@@ -63,7 +60,6 @@ class Exporter:
     ) -> None:
         if format not in FORMATS:
             raise UsageError(f"there is no format {format!r}", hint=f"one of {', '.join(FORMATS)}")
-        self._archive = archive
         self._namespace = namespace
         self._format = format
         self._wanted = wanted or Wanted()
@@ -310,22 +306,6 @@ def _is_special(path: str) -> bool:
     except FileNotFoundError:
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
-
-
-def chosen(archive: Archive, namespace: str, ids: Iterable[str]) -> list[Conversation]:
-    """Return the conversations of these ids, or with none all of the namespace, by their ids.
-
-    Raises:
-        ConversationNotFound: One of them is not there.
-    """
-    wanted = [archive.conversation(each, namespace=namespace) for each in ids]
-    for each in wanted:
-        if not each.exists():
-            raise ConversationNotFound(f"there is no conversation {each.continuation_id!r}")
-    if wanted:
-        return wanted
-    found = archive.conversations(namespace=namespace)
-    return sorted(found, key=lambda each: each.continuation_id)
 
 
 def _above(name: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from convmem.formats.protocol import EVENT, Begin, Record
 from convmem.formats.reading import samples
 from convmem.formats.reading.containers import InputOrigin
 from convmem.formats.reading.sources import sources_in
+from convmem.formats.reading.sources_walk import files_below
 from convmem.ids import encode_name
 from convmem.quantities import format_count, format_time, parse_stored_time
 from convmem.transfer.catalogue import Catalogue, Entry
@@ -413,16 +414,11 @@ class _Reading:
         now = datetime.now(UTC) if modified is None else datetime.fromtimestamp(modified, UTC)
         self._last_ts = self._memory.get("ts") or begun or format_time(now)
         if format.HAS_IDS:
-            self._read_with_ids(format, resumed)
+            self._read_with_ids(format)
         else:
             self._read_chains(format)
         if not self._count and source.tally.damaged and not resumed:
-            raise _SourceFailed(
-                Unrecognised(
-                    f"{source.key}: 0 of {source.tally.damaged} records recognised",
-                    hint="all of them are damaged; nothing of it was imported",
-                )
-            )
+            raise _nothing_known(source, source.tally.damaged, "all of them are damaged")
         self._summary.records += self._count
         self._summary.unknown += self._unknown
         self._summary.formats[format.NAME] = self._summary.formats.get(format.NAME, 0) + 1
@@ -438,13 +434,12 @@ class _Reading:
 
     # --- records with ids ----------------------------------------------------------------------
 
-    def _read_with_ids(self, format: Format, resumed: bool) -> None:
+    def _read_with_ids(self, format: Format) -> None:
         source = self._source
         namer = Namer(self._memory.get("namer"))
         intake: Intake | None = None
-        item: Begin | Record | None = None
         is_own = format.NAME == own.NAME
-        name, file_name = format.NAME, None if resumed else self._name
+        name, file_name = format.NAME, None if self._resumed else self._name
         last_ts = self._last_ts
         waiting: list[Record] = []
         size = held = 0  # bytes waiting for the conversation that is read, and for the others
@@ -456,9 +451,9 @@ class _Reading:
                 if held >= MOST_BYTES:
                     self._store(self._intakes.values())
                     held = 0
-                intake = self._begin(format, item, resumed)
+                intake = self._begin(format, item)
                 waiting, size = [] if intake is None else intake.waiting, 0
-                file_name = None if resumed else self._name
+                file_name = None if self._resumed else self._name
                 continue
             if intake is None:
                 continue
@@ -494,12 +489,12 @@ class _Reading:
         self._store(self._intakes.values())
         for each in list(self._intakes.values()):
             self._end_conversation(each)
-        if not resumed or last_id is not None:
+        if not self._resumed or last_id is not None:
             self._memory["last"] = last_id
         self._memory["namer"] = namer.memory
         self._memory["ts"] = last_ts
 
-    def _begin(self, format: Format, begin: Begin, resumed: bool) -> Intake | None:
+    def _begin(self, format: Format, begin: Begin) -> Intake | None:
         if not self._importer.is_wanted(begin, self._source, self._memory):
             return None
         continuation_id = _possible(begin.continuation_id or self._source.stem or "imported")
@@ -510,7 +505,7 @@ class _Reading:
             self._store([first])
             self._end_conversation(first)
         intake = self._importer.intake(continuation_id, format)
-        if resumed and not self._begun:
+        if self._resumed and not self._begun:
             earlier = self._memory.get("last")
             if earlier is not None and not intake.knows(earlier):
                 raise _StartOver
@@ -524,12 +519,7 @@ class _Reading:
             self._count += len(intake.waiting)
             self._unknown += sum(not record.is_known for record in intake.waiting)
         if self._unknown == self._count > 0 and not self._resumed:
-            raise _SourceFailed(
-                Unrecognised(
-                    f"{self._source.key}: 0 of {self._count} records recognised",
-                    hint="its format may have changed; nothing of it was imported",
-                )
-            )
+            raise _nothing_known(self._source, self._count, "its format may have changed")
         for intake in intakes:
             intake.store()
 
@@ -560,12 +550,7 @@ class _Reading:
             odd = self._end_chains(format, [*odd, (begin, records)])
         if odd:
             count = sum(len(records) for _, records in odd)
-            raise _SourceFailed(
-                Unrecognised(
-                    f"{self._source.key}: 0 of {count} records recognised",
-                    hint="its format may have changed; nothing of it was imported",
-                )
-            )
+            raise _nothing_known(self._source, count, "its format may have changed")
         self._memory["namer"] = {}
 
     def _end_chains(
@@ -615,6 +600,15 @@ class _Reading:
         self._summary.note_conversation(continuation_id)
         if said:
             self._importer.note_chain(said[-1], continuation_id, place)
+
+
+def _nothing_known(source: Source, count: int, why: str) -> _SourceFailed:
+    return _SourceFailed(
+        Unrecognised(
+            f"{source.key}: 0 of {count} records recognised",
+            hint=f"{why}; nothing of it was imported",
+        )
+    )
 
 
 def _guarded(items: Iterable[Begin | Record]) -> Iterable[Begin | Record]:
@@ -685,15 +679,12 @@ def _bytes_in(places: Iterable[str]) -> int:
     """Return how many bytes there are to read, roughly, without opening anything."""
     total = 0
     for place in places:
-        if place == "-":
-            continue
-        if not os.path.isdir(place):
+        if os.path.isdir(place):
+            total += sum(found.st_size for _, _, found in files_below(place, _untold))
+        elif place != "-":
             total += os.stat(place).st_size
-            continue
-        for folder, _, names in os.walk(place):
-            for name in names:
-                try:
-                    total += os.stat(os.path.join(folder, name)).st_size
-                except OSError:
-                    continue
     return total
+
+
+def _untold(folder: str, error: Exception) -> None:
+    """It is told when it is read."""

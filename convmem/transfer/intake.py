@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 from convmem import copied, jsontext
@@ -105,7 +106,6 @@ class Intake:
 
     Attributes:
         continuation_id: The conversation's.
-        is_new: Whether it was not there before.
         waiting: What is to be stored next.
         last_id: The id of the last record that was stored, or found to be there.
         samples: Keys by which its records are found again if another conversation is a copy.
@@ -141,13 +141,11 @@ class Intake:
         self._conversation = archive.conversation(continuation_id, namespace=namespace)
         if revive and not dry_run:
             self._conversation.unbury()
-        try:
+        self._there: there.There | None = None
+        self._last_seq = 0
+        with suppress(ConversationNotFound):  # else it begins with what is taken
             self._last_seq = self._conversation.describe().last_seq
-            self.is_new = False
-        except ConversationNotFound:
-            self._last_seq = 0
-            self.is_new = True
-        self._there = None if self.is_new else self._read()
+            self._there = self._read()
         self._count = 0
         self._seen: set[str] = set()
         self._repeats: dict[str, int] = {}

@@ -6,15 +6,16 @@ for each turn that has a parent, where a branch is asked for.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from convmem import copied
 from convmem.formats.protocol import EVENT, Kept
 from convmem.formats.raws import raw_of
-from convmem.log import codec
 from convmem.turns import Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from typing import Any
 
@@ -52,22 +53,20 @@ class Wanted:
 
 
 class View:
-    """One conversation, ready to be given out.
+    """One conversation, ready to be given out. What it is like is looked up when that is needed.
 
     Attributes:
         conversation: Which.
-        title: What its source called it last.
     """
 
     def __init__(self, conversation: Conversation, wanted: Wanted) -> None:
         self.conversation = conversation
-        self.title: str | None = None
         self._wanted = wanted
-        self._latest: dict[str, str] = {}  # of a record that came in versions, the last one
-        # By which source: what one tool says of its records holds of no other's.
-        self._left_out: dict[str, object] = {}
-        self._branch: set[str] | None = None
-        self._look()
+
+    @property
+    def title(self) -> str | None:
+        """What its source called it last. Reads it all, the first time."""
+        return self._facts.title
 
     def turns(self) -> Iterator[Turn]:
         """Yield the turns as they are read: copies stand where one turn stood for them."""
@@ -80,8 +79,7 @@ class View:
         """Yield the turns as they lie there, with their lines: references too."""
         for stored in self.conversation.stored_turns(damaged=_unnoticed):
             turn = stored.turn
-            is_in = self._branch is None or self._is_current(turn)
-            if is_in and self._wanted.wants(turn):
+            if self._is_on_branch(turn) and self._wanted.wants(turn):
                 yield stored, turn
 
     def kept(self) -> Iterator[Kept]:
@@ -99,40 +97,63 @@ class View:
             if not copied.is_copy(turn):
                 yield stored.line, turn
                 continue
-            if copied.is_repeat(turn, own) and not repeats:
-                continue
-            for line in copied.lines_in(turn):
-                made = codec.parse(line)
-                if made is not None and not copied.is_copy(made):
-                    yield line, made
+            if repeats or not copied.is_repeat(turn, own):
+                yield from copied.unpacked(turn)
+
+    def _is_on_branch(self, turn: Turn) -> bool:
+        """Whether *turn* is current, where there is a branch to be on; else any is."""
+        if not self._wanted.active_branch or self._facts.branch is None:
+            return True
+        return self._is_current(turn)
 
     def _is_current(self, turn: Turn) -> bool:
         turn_id = turn.id
         if turn_id is None:
             return True
-        meta = turn.meta or {}
-        if turn_id in self._left_out and self._left_out[turn_id] == meta.get("source"):
+        facts, meta = self._facts, turn.meta or {}
+        if turn_id in facts.left_out and facts.left_out[turn_id] == meta.get("source"):
             return False
-        if self._branch is None or turn.role == EVENT:
+        if facts.branch is None or turn.role == EVENT:
             return True
         first = meta.get("replaces", turn_id)
-        return first in self._branch or ("parent" not in meta and "active" not in meta)
+        return first in facts.branch or ("parent" not in meta and "active" not in meta)
 
-    # --- looking at it once before ---------------------------------------------------------------
+    @cached_property
+    def _facts(self) -> _Facts:
+        return _Facts(self._told(), active_branch=self._wanted.active_branch)
 
-    def _look(self) -> None:
-        """Learn which turns were replaced, what the title is, and which branch is active."""
+    def _told(self) -> Iterator[Turn]:
+        for line, turn in self._unpacked():
+            if b'"meta":' in line:
+                yield turn
+
+
+class _Facts:
+    """What turns say of others, and of the whole: learnt from all of them, once.
+
+    Attributes:
+        title: What the source called the conversation last.
+        left_out: The ids of turns that were replaced or taken back, and by which source: what one
+            tool says of its records holds of no other's.
+        branch: The ids of the active branch; ``None`` where there is but one, or none was wanted.
+    """
+
+    def __init__(self, turns: Iterable[Turn], *, active_branch: bool) -> None:
+        self.title: str | None = None
+        self.left_out: dict[str, object] = {}
+        self.branch: set[str] | None = None
+        latest: dict[str, str] = {}  # of a record that came in versions, the last one
         links = _Links()
         updated = ""
-        for turn in self._told():
+        for turn in turns:
             meta = turn.meta
             if meta is None or turn.id is None:
                 continue
             replaced = meta.get("replaces")
             source = meta.get("source")
             if isinstance(replaced, str) and source is not None:
-                self._left_out[self._latest.get(replaced, replaced)] = source
-                self._latest[replaced] = turn.id
+                self.left_out[latest.get(replaced, replaced)] = source
+                latest[replaced] = turn.id
             # An older export may have been imported after a newer one.
             when = str(meta.get("updated", updated))
             if when >= updated:
@@ -142,15 +163,10 @@ class View:
                     self.title = title
                 if isinstance(meta.get("leaf"), str):
                     links.leaf = meta["leaf"]
-            if self._wanted.active_branch:
-                self._left_out |= dict.fromkeys(links.take(turn, meta), source)
-        if self._wanted.active_branch:
-            self._branch = links.branch()
-
-    def _told(self) -> Iterator[Turn]:
-        for line, turn in self._unpacked():
-            if b'"meta":' in line:
-                yield turn
+            if active_branch:
+                self.left_out |= dict.fromkeys(links.take(turn, meta), source)
+        if active_branch:
+            self.branch = links.branch()
 
 
 class _Links:

@@ -215,21 +215,21 @@ def test_a_talk_that_was_never_imported_has_no_native_form(archive):
     """It is said, with what to do instead."""
     archive.conversation("own").record("user", "hello")
     with pytest.raises(NothingImported) as told:
-        list(Exporter(archive, "default", "native").alone(archive.conversation("own")))
+        list(Exporter("default", "native").alone(archive.conversation("own")))
     assert "--to convmem" in told.value.hint
 
 
 def test_there_is_no_other_format(archive):
     """A typo is told with the names that there are."""
     with pytest.raises(UsageError) as told:
-        Exporter(archive, "default", "word")
+        Exporter("default", "word")
     assert all(name in told.value.hint for name in FORMATS)
 
 
 def test_native_and_redaction_exclude_each_other(archive):
     """The very bytes of a source, masked, would be neither."""
     with pytest.raises(UsageError):
-        Exporter(archive, "default", "native", redact=lambda turn: turn)
+        Exporter("default", "native", redact=lambda turn: turn)
 
 
 def test_an_export_does_not_wait_for_who_records_and_stops_nobody(desk, sources):

@@ -15,10 +15,11 @@ completion") and its guide to fine-tuning.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from convmem.formats.openai.arrays import array_head, as_array_or_lines
-from convmem.formats.openai.beginnings import ARRAY, beginning, values_of
+from convmem.formats.openai.arrays import as_array_or_lines, read_apart
+from convmem.formats.openai.beginnings import beginning
 from convmem.formats.openai.openai_parts import input_of, source_of, text_in
 from convmem.formats.protocol import EVENT, Begin, Record
 
@@ -59,28 +60,21 @@ def recognises(sample: Sample) -> bool:
 
 def read(source: Source, memory: dict[str, Any]) -> Iterator[Begin | Record]:
     """Yield the conversations of *source*; a message with a line of its own keeps it."""
-    shape, values = values_of(source)
-    is_open = are_loose = False
-    for raw, value in values:
-        messages = value.get("messages") if isinstance(value, dict) else value
-        if isinstance(messages, list):
-            is_open, are_loose = True, False
-            yield Begin(None)
-            yield _head(raw, value)
-            for message in messages:
-                yield record_of(message, None)
-            continue
-        if not is_open or (not are_loose and _is_message(value)):
-            is_open = are_loose = True
-            yield Begin(None)
-            if shape == ARRAY:
-                yield array_head()
-        yield record_of(value, raw)
+    return read_apart(source, _conversation, _is_message, record_of)
 
 
 def native(kept: Iterable[Kept]) -> Iterator[bytes]:
     """Yield the lines of one conversation as they were, or the array that its messages were."""
     return as_array_or_lines(kept)
+
+
+def _conversation(raw: bytes, value: Any) -> Iterator[Begin | Record] | None:
+    """Return what *value* says if it is a whole conversation: its head, and its messages."""
+    messages = value.get("messages") if isinstance(value, dict) else value
+    if not isinstance(messages, list):
+        return None
+    told: list[Begin | Record] = [Begin(None), _head(raw, value)]
+    return chain(told, (record_of(message, None) for message in messages))
 
 
 def record_of(message: Any, raw: bytes | None) -> Record:

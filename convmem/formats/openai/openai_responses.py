@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convmem.formats.openai.arrays import array_head, as_array_or_lines
-from convmem.formats.openai.beginnings import ARRAY, beginning, values_of
+from convmem.formats.openai.arrays import as_array_or_lines, read_apart
+from convmem.formats.openai.beginnings import beginning
 from convmem.formats.openai.response_items import said_by
 from convmem.formats.protocol import EVENT, Begin, Record
 
@@ -73,25 +73,18 @@ def recognises(sample: Sample) -> bool:
 
 def read(source: Source, memory: dict[str, Any]) -> Iterator[Begin | Record]:
     """Yield the items of *source*; those of a response or a list lie in that, the head's record."""
-    shape, values = values_of(source)
-    is_open = are_loose = False
-    for raw, value in values:
-        items = _items(value)
-        if items is not None:
-            is_open, are_loose = True, False
-            yield from _response(raw, value, items)
-            continue
-        if not is_open or (not are_loose and _is_item(value)):
-            is_open = are_loose = True
-            yield Begin(None)
-            if shape == ARRAY:
-                yield array_head()
-        yield record_of(value, raw)
+    return read_apart(source, _whole, _is_item, record_of)
 
 
 def native(kept: Iterable[Kept]) -> Iterator[bytes]:
     """Yield the lines of one conversation as they were, or the array that its items were."""
     return as_array_or_lines(kept)
+
+
+def _whole(raw: bytes, value: Any) -> Iterator[Begin | Record] | None:
+    """Return what *value* says if it is a response or a list of items."""
+    items = _items(value)
+    return None if items is None else _response(raw, value, items)
 
 
 def record_of(item: Any, raw: bytes | None) -> Record:

@@ -45,6 +45,19 @@ FOOT = Struct("<IBI")  # entries, descriptor, magic
 FACTS_MAGIC = 0x184D2A50
 TABLE_MAGIC = 0x184D2A5E
 SEEKABLE_MAGIC = 0x8F92EAB1
+# What every other frame begins with.
+FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def next_frame(fd: int, start: int, size: int) -> int:
+    """Return where a frame may begin, from *start* on, of a file of *size* bytes; else *size*."""
+    at = start
+    while at < size:
+        found = os.pread(fd, _BLOCK + 3, at).find(FRAME_MAGIC)
+        if found >= 0:
+            return at + found
+        at += _BLOCK
+    return size
 
 
 class Part:

@@ -18,9 +18,11 @@ from convmem.log.compressed.cold_file import (
     CHECKSUM_BYTES,
     ENDING,
     FACTS_MAGIC,
+    FRAME_MAGIC,
     SMALL_STEP,
     TABLE_MAGIC,
     ColdFile,
+    next_frame,
     zstd_library,
 )
 from convmem.log.files import sync_data, temporary_name, write_all, write_aside
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     from convmem.log.files import Folder
 
-_FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOCK = 1 << 20
 _MISSING = codec.HOLE + b"\n"
 _CLAIM_BYTES = 4 << 10
@@ -141,7 +142,7 @@ class _Salvage:
             if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:
                 at = self._pass_over(at, head)
                 continue
-            if head[:4] == _FRAME_MAGIC:
+            if head[:4] == FRAME_MAGIC:
                 self._tell_of_gap()
                 start = os.lseek(self._target, 0, os.SEEK_CUR)
                 behind, is_whole = self._unpack(at)
@@ -152,7 +153,7 @@ class _Salvage:
                 self._keep_sealed_lines(start)
             if self._gap is None:
                 self._gap = at
-            at = self._next_frame(at + 1)
+            at = next_frame(self._source, at + 1, self._size)
         unpacked = os.lseek(self._target, 0, os.SEEK_CUR)
         if not frames and not unpacked and self._gap is None:
             self._gap = 0
@@ -197,7 +198,8 @@ class _Salvage:
             return behind
         if magic not in (FACTS_MAGIC, TABLE_MAGIC) and self._gap is None:
             self._gap = at
-        return self._next_frame(at + 1)  # cut short; ours stand behind all turns
+        # Cut short; ours stand behind all turns.
+        return next_frame(self._source, at + 1, self._size)
 
     def _unpack(self, at: int) -> tuple[int, bool]:
         """Unpack one frame; return where it ends and whether it was whole."""
@@ -255,17 +257,6 @@ class _Salvage:
                 self._given = max(self._given, codec.seq_of(line) or 0)
             else:
                 self._claimed = max([self._claimed, *codec.claimed_seqs(line)])
-
-    def _next_frame(self, start: int) -> int:
-        """Return where the next frame may begin; the file's size if none does."""
-        at = start
-        while at < self._size:
-            data = os.pread(self._source, _BLOCK + 3, at)
-            found = data.find(_FRAME_MAGIC)
-            if found >= 0:
-                return at + found
-            at += _BLOCK
-        return self._size
 
     def _write(self, data: bytes) -> None:
         write_all(self._target, data)

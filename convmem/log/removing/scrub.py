@@ -167,7 +167,7 @@ class _Orders:
                 tombstones.bury(
                     self.folder,
                     self.name,
-                    [plan.done.turn_id],
+                    [plan.done.turn_id, *plan.copies],
                     timeout_seconds=self.timeout_seconds,
                 )
             plan.carry_out(rewrite, self.went)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from convmem import jsontext
+from convmem import copied, jsontext
 from convmem.log import codec, lines
 from convmem.log.files import read_exactly
 from convmem.log.removing import scrub_marker, summary
@@ -40,11 +40,13 @@ class Sighting:
         role: Who spoke.
         scrubbed: When it was scrubbed, if it was.
         content: What was said.
+        copies: The ids of the turns that it stands for.
         texts: The longer texts in it, as they stand in JSON.
     """
 
     __slots__ = (
         "content",
+        "copies",
         "end",
         "offset",
         "role",
@@ -64,6 +66,7 @@ class Sighting:
         self.role: str | None = None
         self.scrubbed: str | None = None
         self.content: Any = None
+        self.copies: list[str] = []
         self.texts: list[bytes] = []
 
 
@@ -154,6 +157,7 @@ def _sighting(offset: int, end: int, turn_id: str | None, seq: int | None, line:
     turn = codec.parse(line)
     if turn is not None:
         made.role, made.content = turn.role, turn.content
+        made.copies = copied.ids_in(turn)
         raw = turn.extra.get("raw")
         says = [turn.content, raw if isinstance(raw, str) else None]
         made.texts = [text for text in _texts_in(says) if len(text) >= LEAST_TEXT_BYTES]

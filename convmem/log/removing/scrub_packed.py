@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from convmem.log import codec, lines
-from convmem.log.compressed.cold_file import zstd_library
+from convmem.log.compressed.cold_file import FRAME_MAGIC, next_frame, zstd_library
 from convmem.log.compressed.cold_pack import LEVEL
 from convmem.log.compressed.cold_read import nameless_file
 from convmem.log.files import read_exactly, write_all
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from convmem.log.files import Folder
     from convmem.log.removing.scrub_target import Target
 
-_FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
 _NOTES_MAGIC = b"\x2a\x4d\x18"  # behind one byte of any kind 5x
 _BLOCK = 1 << 20
 _SMALLEST_STEP = 1
@@ -139,10 +138,10 @@ class Packed:
             if head[1:4] == _NOTES_MAGIC and head[0] & 0xF0 == 0x50 and behind <= self._source_size:
                 part.is_note = self.has_notes = True
                 part.end = behind
-            elif head[:4] == _FRAME_MAGIC:
+            elif head[:4] == FRAME_MAGIC:
                 self._unpack(part)
             else:
-                part.end = self._next_frame(at + 1)
+                part.end = next_frame(self._source, at + 1, self._source_size)
             part.stop = self.size
             self._parts.append(part)
             at = part.end
@@ -153,7 +152,7 @@ class Packed:
         if end is None:  # an error hides what else was in the same bite
             plain, end = self._plain_of(part.at, _SMALLEST_STEP)
         part.is_whole = end is not None
-        part.end = self._next_frame(part.at + 1) if end is None else end
+        part.end = next_frame(self._source, part.at + 1, self._source_size) if end is None else end
         if plain and plain[-1:] != b"\n":
             plain += b"\n"  # the next part begins a line
         heads = [head for head in map(codec.head_of, plain.split(b"\n")) if head is not None]
@@ -181,16 +180,6 @@ class Packed:
         except zstd.ZstdError:
             return b"".join(done), None
         return b"".join(done), at - len(unpacker.unused_data)
-
-    def _next_frame(self, start: int) -> int:
-        at = start
-        while at < self._source_size:
-            data = os.pread(self._source, _BLOCK + 3, at)
-            found = data.find(_FRAME_MAGIC)
-            if found >= 0:
-                return at + found
-            at += _BLOCK
-        return self._source_size
 
 
 def _packed(plain: bytes) -> bytes:

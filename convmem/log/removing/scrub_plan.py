@@ -97,6 +97,7 @@ class Plan:
         if wanted.turn_id is not None:
             self.in_audit = audit.summaries(folder, wanted.turn_id)
         target = self._find(wanted, advanced)
+        self.copies = target.copies
         self.done = Scrubbed(target, target.scrubbed or format_time(now))
         self.changes: list[tuple[File, list[tuple[int, int, bytes]]]] = []
         for file in files:

@@ -39,6 +39,7 @@ class Target:
         turn_id, seq: Of which at least one is known.
         role, ts_text: Who spoke, and when, where a good line tells.
         scrubbed: When it was scrubbed first, if it was.
+        copies: The ids of the turns that it stands for.
     """
 
     def __init__(self, turn_id: str | None, seq: int | None) -> None:
@@ -47,6 +48,7 @@ class Target:
         self.role: str | None = None
         self.ts_text: str | None = None
         self.scrubbed: str | None = None
+        self.copies: set[str] = set()
         self._marks: set[bytes] = set()
         self._texts: set[bytes] = set()
         self._contents: list[tuple[str | None, Any]] = []
@@ -62,6 +64,7 @@ class Target:
             self.scrubbed = min(self.scrubbed or sighting.scrubbed, sighting.scrubbed)
         if sighting.seq is not None and sighting.ts_text is not None:
             self._marks.add(b'"seq":%d,"ts":"%b"' % (sighting.seq, sighting.ts_text.encode()))
+        self.copies.update(sighting.copies)
         self._texts.update(sighting.texts)
         if sighting.texts and (sighting.role, sighting.content) not in self._contents:
             self._contents.append((sighting.role, sighting.content))
