@@ -16,7 +16,8 @@ from convmem.stores.values import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    import re
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from types import TracebackType
     from typing import Any, Self
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from convmem.log.records import Damage
     from convmem.log.removing.trash import TrashFile
     from convmem.rules import Rules
+    from convmem.search.hits import Hit
     from convmem.stores.health import Health, Limits
     from convmem.stores.protocol import Store
     from convmem.stores.recorded_lines import RecordedLines
@@ -218,6 +220,74 @@ class Archive:
 
         return self._open_store().overview.health(limits or Limits())
 
+    def grep(
+        self,
+        pattern: str | re.Pattern[str],
+        *,
+        continuation_ids: Iterable[str] | None = None,
+        namespace: str | None = None,
+        ignore_case: bool | None = None,
+        fixed: bool = False,
+        invert: bool = False,
+        roles: Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        max_per_conversation: int | None = None,
+        before: int = 0,
+        after: int = 0,
+    ) -> Iterator[Hit]:
+        """Yield the turns whose text holds *pattern*, as they are found; no index is asked.
+
+        Ordered by conversation, then as they stand in it. Takes no lock, and memory follows the
+        longest line. Where every match holds a piece of plain text, logs are searched for it at
+        gigabytes a second, and only lines that may hold it are parsed; else all are, at a tenth
+        of that. Damage goes to the observer where it is met. A regular expression such as
+        ``(a+)+b`` can take for ever, as always in Python.
+
+        Args:
+            pattern: A regular expression, ``^`` and ``$`` being the ends of lines; or a compiled
+                one, with its own flags.
+            continuation_ids: Only these conversations, in this order; by default all, by id.
+            namespace: Whose; the archive's own by default.
+            ignore_case: ``None``: where no letter of the pattern is a capital.
+            fixed: *pattern* is the text itself.
+            invert: Yield the turns that do not match.
+            roles: Only turns of these roles. Without it, events of imports and turns that were
+                scrubbed are passed over.
+            since: Only turns from this time on.
+            until: Only turns before this time.
+            max_per_conversation: At most so many of each.
+            before: How many neighbours before each to give, too. A conversation with a hit is
+                then read turn by turn.
+            after: The same of those behind it.
+
+        Raises:
+            UsageError: The pattern is no regular expression, or a number is wrong. Raised by the
+                call itself.
+            ConversationNotFound: One of *continuation_ids* is not there; when it is its turn.
+
+        >>> [(hit.continuation_id, hit.turn.seq) for hit in archive.grep("train")]
+        [('oslo-trip', 3)]
+        """
+        from convmem.following import filter_of
+        from convmem.search.grep import Search, hits
+        from convmem.search.pattern import Pattern
+
+        place = self._namespace if namespace is None else _checked_namespace(namespace)
+        if isinstance(continuation_ids, str):
+            continuation_ids = (continuation_ids,)
+        search = Search(
+            Pattern.of(pattern, ignore_case=ignore_case, fixed=fixed),
+            filter_of(roles, since, until),
+            inverts=invert,
+            most=max_per_conversation,
+            before=before,
+            after=after,
+        )
+        return hits(
+            self._open_store(), place, continuation_ids, search, self._observer.damaged
+        )
+
     def namespaces(self) -> list[str]:
         """Return the names of all namespaces, sorted."""
         return self._open_store().namespaces()
@@ -288,6 +358,68 @@ class Archive:
         groups = [Group(place, name, sheet) for name, sheet in reading.sheets.items() if sheet]
         settled = self._open_store().append_to_many(groups, durability=self._durability)
         return RecordedLines(reading, groups, settled)
+
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        continuation_ids: Iterable[str] | None = None,
+        namespace: str | None = None,
+        all_namespaces: bool = False,
+        roles: Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        meta: Mapping[str, str] | None = None,
+        neighbours: int = 0,
+        grouped: bool = False,
+        cursor: str | None = None,
+    ) -> SearchPage:
+        """Return the turns that fit *query* best: words, "phrases", prefix*, -word, and filters.
+
+        Any text is a query (``convmem.search.query`` says how it is read). Where fewer turns than
+        *limit* hold all of it, those that hold some are ranked too, and ``page.matched`` says so.
+
+        Never stale: an index in ``.index`` of each namespace is brought in step first, which
+        costs a look at each log's file and a reading of what changed. It may be deleted at any
+        time. Memory and time are bounded however much there is: of words that stand in more than
+        20,000 turns the newest turns are ranked, and ``page.notes`` says so.
+
+        Args:
+            query: What is looked for. Filters in it add to the arguments.
+            limit: The most hits of one page; with *grouped*, the most conversations.
+            continuation_ids: Only in these conversations.
+            namespace: Whose; the archive's own by default.
+            all_namespaces: In all of them.
+            roles: Only what these said. What an import kept and nobody said has role ``event``,
+                and is only found so.
+            since, until: Only turns from this time on, and before that one.
+            meta: Only turns whose meta has these values, by dotted path.
+            neighbours: How many turns before and after each hit to return with it.
+            grouped: Put the hits of a conversation together, at most three of each.
+            cursor: Of the page before, for the same query.
+
+        Raises:
+            ConversationNotFound: One of the ids is in none of the namespaces.
+            UsageError: *limit* or *cursor* is wrong.
+            LockTimeout: Another process is indexing, and does not come to an end.
+        """
+        from convmem.search.engine import search
+        from convmem.search.request import Request, query_of
+
+        wanted = query_of(
+            query, ids=continuation_ids, roles=roles, since=since, until=until, meta=meta
+        )
+        request = Request(
+            wanted, limit=limit, cursor=cursor, reach=neighbours, is_grouped=grouped
+        )
+        store = self._open_store()
+        if wanted.namespaces is not None or all_namespaces:
+            names = wanted.namespaces
+            places = [each for each in store.namespaces() if names is None or each in names]
+        else:
+            places = [self._namespace if namespace is None else _checked_namespace(namespace)]
+        return search(store.logs, places, request, self._observer)
 
     def trash(self, *, namespace: str | None = None) -> list[TrashFile]:
         """Return what is in the trash of a namespace, oldest first."""

@@ -26,7 +26,8 @@ from convmem.log.read import Reader
 from convmem.quantities import format_time
 from convmem.stores import facts as facts_module
 from convmem.stores.facts import facts_of, remember
-from convmem.stores.facts_index import FILE, FOLDER, Facts, stamp_of
+from convmem.stores.facts_index import FILE, FOLDER, Facts
+from convmem.stores.log_files import stamp_of
 
 AGES_AGO_NS = 10**18
 BY_HAND = b'{"role":"user","content":"by hand","ts":"2026-01-02T03:04:05+02:00"}\n'

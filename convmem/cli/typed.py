@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -136,7 +136,9 @@ def _command(verb: Verb) -> Any:
         return verb, context.obj or {}, _tidy(given)
 
     parameters = [_argument(argument) for argument in verb.arguments]
-    parameters += [_option(option) for option in (*verb.options, *COMMON)]
+    taken = {flag for option in verb.options for flag in option.flags}
+    parameters += [_option(option) for option in verb.options]
+    parameters += [_option(option, without=taken) for option in COMMON]
     _sign(given_to_verb, parameters)
     app.command(
         verb.name,
@@ -199,13 +201,14 @@ def _argument(argument: Argument) -> inspect.Parameter:
     return _parameter(argument.name, kind | None, info, None)
 
 
-def _option(option: Option) -> inspect.Parameter:
+def _option(option: Option, *, without: Collection[str] = ()) -> inspect.Parameter:
+    flags = [flag for flag in option.flags if flag not in without]
     if option.takes == "flag":
-        info = typer.Option(*option.flags, help=option.help)
+        info = typer.Option(*flags, help=option.help)
         return _parameter(option.name, bool, info, False)
     default = "" if option.default is None else f"  [default: {option.default}]"
     info = typer.Option(
-        *option.flags,
+        *flags,
         help=option.help + default,
         metavar=option.metavar,
         parser=_as_typed,

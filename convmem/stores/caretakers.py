@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from convmem.log.checks.repair_plan import RepairReport
     from convmem.log.checks.verify_report import Finding, VerifyReport
     from convmem.log.compressed.cold_report import CompressionReport
+    from convmem.log.files import Folder
+    from convmem.log.read import Reader
     from convmem.log.records import OnDamage
     from convmem.log.removing.removal import Removal
     from convmem.log.removing.restore import Restoration
@@ -173,3 +175,32 @@ class Overview(Protocol):
 
     def health(self, limits: Limits) -> Health:
         """Return how the whole archive is, from what is so now."""
+
+
+class Logs(Protocol):
+    """The logs as they lie there, by file name: for what is derived from all of them."""
+
+    def stamps(self, namespace: str) -> dict[str, str]:
+        """Return, for the name of each log, text that changes whenever the log does.
+
+        Costs one look at each; none is opened.
+        """
+
+    def stamp(self, namespace: str, name: str) -> str | None:
+        """Return the stamp of one log as of now; ``None`` where it is gone."""
+
+    def continuation_id(self, namespace: str, name: str) -> str | None:
+        """Return whose log that is; ``None`` where it cannot be told."""
+
+    def open(self, namespace: str, name: str) -> Reader:
+        """Open a log for reading, plain or compressed.
+
+        Raises:
+            FileNotFoundError: It is gone.
+        """
+
+    def index_folder(self, namespace: str, *, create: bool) -> Folder | None:
+        """Return the open folder for what is derived; ``None`` without one. The caller closes it.
+
+        With *create* it is made, where the namespace is there.
+        """

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from convmem.log.sheet import Sheet
     from convmem.log.state import State
     from convmem.progress import Observer
+    from convmem.stores.logs import DirectoryLogs
     from convmem.stores.overview import Overview
     from convmem.stores.removals import DirectoryTrash
     from convmem.stores.upkeep import DirectoryUpkeep
@@ -95,6 +96,13 @@ class DirectoryStore:
 
             self._overview = Overview(self._places, observer=self._observer)
         return self._overview
+
+    @property
+    def logs(self) -> DirectoryLogs:
+        """See ``Store.logs``."""
+        from convmem.stores.logs import DirectoryLogs
+
+        return DirectoryLogs(self._places)
 
     # --- writing -------------------------------------------------------------------------------
 

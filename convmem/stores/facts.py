@@ -10,12 +10,12 @@ import os
 import stat
 import time
 
-from convmem import ids
 from convmem.errors import ConvmemError, CorruptLog, storage_error
 from convmem.log.count import Counts
 from convmem.log.count import count as count_log
 from convmem.log.look import look
-from convmem.stores.facts_index import Facts, Index, stamp_of
+from convmem.stores.facts_index import Facts, Index
+from convmem.stores.log_files import COMPRESSED, PLAIN, stamp_of, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     # Is told which file (its name without ending) could not be read, and why.
     Failed: TypeAlias = Callable[[str, ConvmemError], None]
 
-PLAIN = ".jsonl"
-COMPRESSED = ".jsonl.zst"
 TASK = "reading"
 
 # A change within one tick of the file system's clock may leave no trace in the file's times. What
@@ -76,7 +74,7 @@ def facts_of(
     index = Index.load(folder)
     found: dict[str, Facts] = {}
     unread: list[_Unread] = []
-    for name, is_compressed, state in _states(folder, names):
+    for name, is_compressed, state in states(folder, names):
         stamp = stamp_of(state)
         facts = index.get(name, stamp, is_compressed=is_compressed)
         if facts is not None:
@@ -149,54 +147,6 @@ def _affordable(
             each.bytes = each.bytes if each.count else 0
             chosen.append(each)
     return chosen
-
-
-def _states(
-    folder: Folder, names: Iterable[str] | None
-) -> Iterator[tuple[str, bool, os.stat_result]]:
-    """Yield (name, is compressed, state) of each file that is named as a conversation.
-
-    Where both a plain and a compressed file are there, the plain one is the truth.
-    """
-    if names is not None:
-        for name in names:
-            # Once more for what thaws between the two looks.
-            for ending in (PLAIN, COMPRESSED, PLAIN):
-                try:
-                    state = folder.stat(name + ending)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISREG(state.st_mode):
-                    yield name, ending == COMPRESSED, state
-                    break
-        return
-    compressed: list[str] = []
-    plain: set[str] = set()
-    for entry in folder.entries():
-        file = entry.name
-        try:
-            if file.endswith(PLAIN):
-                if file[0] != "." and entry.is_file(follow_symlinks=False):
-                    name = file[: -len(PLAIN)]
-                    if _is_ours(name):
-                        plain.add(name)
-                        yield name, False, entry.stat(follow_symlinks=False)
-            elif (
-                file.endswith(COMPRESSED)
-                and file[0] != "."
-                and entry.is_file(follow_symlinks=False)
-            ):
-                name = file[: -len(COMPRESSED)]
-                if _is_ours(name):
-                    compressed.append(name)
-        except FileNotFoundError:
-            continue  # removed while we looked
-    yield from _states(folder, (name for name in compressed if name not in plain))
-
-
-def _is_ours(name: str) -> bool:
-    """Whether some id has that name: other files that end alike are passed over."""
-    return ids.is_hashed(name) or ids.decode_name(name) is not None
 
 
 def _look_at(

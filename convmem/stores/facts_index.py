@@ -18,6 +18,7 @@ from convmem import jsontext
 from convmem.errors import StorageError, storage_error
 from convmem.log.count import Counts
 from convmem.log.files import owner_of_temporary, temporary_name, write_all
+from convmem.stores.log_files import is_same_file, size_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Index:
         row = self._rows.get(name)
         if row is None or row[1] != stamp:
             return None
-        facts = Facts(stamp, int(stamp.split(".", 3)[2], 16), is_compressed=is_compressed)
+        facts = Facts(stamp, size_in(stamp), is_compressed=is_compressed)
         facts.first_ts, facts.last_ts, facts.last_seq, facts.title, facts.is_torn = row[2:7]
         if row[_COUNTED] == stamp:
             facts.counts = Counts.from_list(row[_COUNTS])
@@ -134,7 +135,7 @@ class Index:
     def counts_before(self, name: str, stamp: str) -> Counts | None:
         """Return what was counted of the same file before it became what *stamp* says."""
         row = self._rows.get(name)
-        if row is None or row[_COUNTED] is None or not _is_same_file(row[_COUNTED], stamp):
+        if row is None or row[_COUNTED] is None or not is_same_file(row[_COUNTED], stamp):
             return None
         return Counts.from_list(row[_COUNTS])
 
@@ -193,21 +194,6 @@ def _remove_all_in_the_making(folder: Folder) -> None:
                 inner.remove(entry.name)
     finally:
         inner.close()
-
-
-def stamp_of(found: os.stat_result) -> str:
-    """Return text that is the same for the same file in the same state, and for no other.
-
-    The time of the inode's own change is in it: the other one can be set back, and often is.
-    """
-    return (
-        f"{found.st_dev:x}.{found.st_ino:x}.{found.st_size:x}"
-        f".{found.st_mtime_ns:x}.{found.st_ctime_ns:x}"
-    )
-
-
-def _is_same_file(one: str, other: str) -> bool:
-    return one.split(".", 2)[:2] == other.split(".", 2)[:2]
 
 
 def _row(name: str, facts: Facts) -> list[Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from convmem.log.follow import Cursor, Follower
     from convmem.log.read import Filter, StoredTurn
     from convmem.log.records import OnDamage
-    from convmem.stores.caretakers import Overview, Trash, Upkeep
+    from convmem.stores.caretakers import Logs, Overview, Trash, Upkeep
     from convmem.stores.values import Answers, Description, Group
     from convmem.turns import Draft
 
@@ -122,6 +122,10 @@ class Store(Protocol):
     @property
     def overview(self) -> Overview:
         """What looks at all conversations at once: the list, figures, health."""
+
+    @property
+    def logs(self) -> Logs:
+        """The logs as they lie there: for what is derived from all of them."""
 
     def path(self, namespace: str, continuation_id: str) -> str:
         """Return where the conversation is kept, as people would name it."""

@@ -30,6 +30,7 @@ _GROUPS = {
     "stats": "checks",
     "health": "checks",
     "secrets": "checks",
+    "grep": "finding",
     "import": "exchange",
     "export": "exchange",
     "compact": "upkeep",

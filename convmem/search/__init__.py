@@ -1,0 +1,1 @@
+"""Finding turns: by pattern (``scan``), by words (``index``), by meaning (``semantic``)."""

@@ -1,0 +1,126 @@
+"""Searching an archive: opens what tells words apart in each namespace, and makes a page of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import ExitStack
+from heapq import merge
+from itertools import islice
+
+from convmem.errors import ConversationNotFound, StorageError
+from convmem.search.index.database import remove_from
+from convmem.search.page import ALL, INDEX, SCAN, SOME, Cursor, SearchPage
+from convmem.search.reading import Changed
+from convmem.search.space import Space
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from convmem.progress import Observer
+    from convmem.search.finding import Fit
+    from convmem.search.query import Query
+    from convmem.search.request import Request
+    from convmem.stores.caretakers import Logs
+
+# How often a search begins again because logs changed under it.
+_MOST_TRIES = 5
+# Hits of one conversation, where they are grouped.
+_MOST_OF_ONE = 3
+
+
+def search(
+    logs: Logs, namespaces: Sequence[str], request: Request, observer: Observer
+) -> SearchPage:
+    """Return the page of hits in *namespaces* that *request* asks for.
+
+    Raises:
+        ConversationNotFound: The query names a conversation that is in none of them.
+        LockTimeout: Another process is indexing, and does not come to an end.
+        StorageError: The logs change faster than they can be read, or cannot be.
+    """
+    for tries in range(_MOST_TRIES):
+        try:
+            return _searched(logs, namespaces, request, observer)
+        except Changed:  # a log was compacted, say, after the index was brought in step
+            continue
+        except sqlite3.DatabaseError as error:
+            if tries:
+                raise StorageError(f"the search index cannot be used: {error}") from error
+            for namespace in namespaces:
+                folder = logs.index_folder(namespace, create=False)
+                if folder is not None:
+                    remove_from(folder)
+                    folder.close()
+    raise StorageError("the logs change faster than they can be searched", hint="try again")
+
+
+def _searched(
+    logs: Logs, namespaces: Sequence[str], request: Request, observer: Observer
+) -> SearchPage:
+    query = request.query
+    with ExitStack() as stack:
+        spaces = [
+            stack.enter_context(Space(logs, namespace, query, observer)) for namespace in namespaces
+        ]
+        _check_ids(spaces, query)
+        modes = (ALL, SOME) if request.cursor is None else (request.cursor.mode,)
+        chosen = _Chosen([], is_last=True)
+        mode = ALL
+        for mode in modes:
+            chosen = _chosen(spaces, mode, request)
+            if not chosen.is_last or not any(each.has_less for each in spaces):
+                break
+        last = chosen.fits[-1][1] if chosen.fits else None
+        return SearchPage(
+            hits=[space.hit(fit, request.reach) for space, fit in chosen.fits],
+            matched=mode,
+            cursor=None
+            if last is None or chosen.is_last
+            else str(Cursor(mode, last.score, last.age)),
+            how=SCAN if any(each.how == SCAN for each in spaces) else INDEX,
+            notes=list(dict.fromkeys(note for each in spaces for note in each.notes)),
+        )
+
+
+def _check_ids(spaces: list[Space], query: Query) -> None:
+    """Raise for an id in the query that no namespace has."""
+    missing = set(query.ids or ()).intersection(*(each.missing for each in spaces))
+    if missing:
+        raise ConversationNotFound(f"there is no conversation {min(missing)!r} where it was sought")
+
+
+class _Chosen:
+    """What a page shows.
+
+    Attributes:
+        fits: With the namespace of each, best first.
+        is_last: Whether nothing comes behind.
+    """
+
+    def __init__(self, fits: list[tuple[Space, Fit]], *, is_last: bool) -> None:
+        self.fits = fits
+        self.is_last = is_last
+
+
+def _chosen(spaces: list[Space], mode: str, request: Request) -> _Chosen:
+    best = merge(
+        *(_of_one(space, mode, request.cursor) for space in spaces),
+        key=lambda found: (-found[1].score, -found[1].age),
+    )
+    if not request.is_grouped:
+        fits = list(islice(best, request.limit + 1))
+        return _Chosen(fits[: request.limit], is_last=len(fits) <= request.limit)
+    groups: dict[tuple[str, str], list[tuple[Space, Fit]]] = {}
+    for space, fit in best:
+        group = (space.namespace, space.conversation_of(fit))
+        if group in groups:
+            if len(groups[group]) < _MOST_OF_ONE:
+                groups[group].append((space, fit))
+        elif len(groups) < request.limit:
+            groups[group] = [(space, fit)]
+    return _Chosen([found for group in groups.values() for found in group], is_last=True)
+
+
+def _of_one(space: Space, mode: str, cursor: Cursor | None) -> Iterator[tuple[Space, Fit]]:
+    return ((space, fit) for fit in space.fits(mode, cursor))

@@ -1,0 +1,269 @@
+"""Finding the turns of one namespace that fit a query best, whatever holds the words.
+
+First the turns that hold everything that was asked for; where those are too few, turns that hold
+some of it, or stand beside one that does. What is bounded: no more than ``MOST`` turns are ranked
+at once. Of words that stand in more turns than that, the newest turns are ranked.
+"""
+
+from __future__ import annotations
+
+from heapq import nlargest
+
+from convmem.search.index.database import UNSAID
+from convmem.search.index.lookup import Passes, Wanted
+from convmem.search.index.rows import micros_of
+from convmem.search.page import ALL
+from convmem.search.query import Unit, holds
+from convmem.search.ranking import ONE_TALK_SECONDS, REACH, Facts, rank
+from convmem.search.ranking import Unit as Held
+from convmem.search.said import text_of
+from convmem.search.words import stem, tokens
+from convmem.turns import EVENT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from typing import Protocol
+
+    from convmem.log.read import StoredTurn
+    from convmem.search.index import lookup
+    from convmem.search.page import Cursor
+    from convmem.search.query import Query
+    from convmem.search.ranking import Ranked
+
+    class Words(Protocol):
+        """Which turns hold what: the index, or a scan. ``lookup.Lookup`` says what each does."""
+
+        facts: dict[int, lookup.Facts]
+        turns: int
+
+        def roles(self) -> dict[int, str]: ...
+        def log_names(self) -> dict[int, str]: ...
+        def log_of(self, turn: int) -> int: ...
+        def count(self, wanted: Wanted, most: int) -> int: ...
+        def matching(self, wanted: Wanted, most: int = -1) -> list[int]: ...
+        def newest(self, wanted: Wanted, most: int, passes: Passes) -> list[int]: ...
+        def learn(self, turns: Collection[int]) -> None: ...
+        def beside(
+            self, turns: Collection[int], reach: int, within_seconds: float = ...
+        ) -> dict[int, tuple[list[int], list[int]]]: ...
+        def place(self, turn: int) -> lookup.Place: ...
+
+
+MOST = 20_000
+"""So many turns that hold a word are looked at for it; beyond that only the newest."""
+
+_NEWEST = 2000
+# Rarer words of a longer query tell more than enough.
+_MOST_UNITS = 32
+_MOST_COUNTED = 256
+# Who says these is no particular person: to name one of them is to say a word.
+_COMMON_ROLES = frozenset(
+    "user assistant system tool event function developer human ai bot".split()
+)
+
+
+class Fit:
+    """A turn that fits.
+
+    Attributes:
+        turn: Its number in the index.
+        score: How well.
+        age: Orders those of equal score, the highest first; the same in every index.
+        is_match: Whether it holds something of the query itself.
+        stored: The turn as it was read.
+    """
+
+    __slots__ = ("age", "is_match", "score", "stored", "turn")
+
+    def __init__(
+        self, turn: int, score: float, age: int, stored: StoredTurn, *, is_match: bool
+    ) -> None:
+        self.turn = turn
+        self.score = score
+        self.age = age
+        self.is_match = is_match
+        self.stored = stored
+
+
+class Finding:
+    """One query over the turns of one namespace."""
+
+    def __init__(
+        self,
+        words: Words,
+        read: Callable[[lookup.Place], StoredTurn],
+        query: Query,
+        notes: list[str],
+    ) -> None:
+        """*notes* takes what one should know of the answer, in words."""
+        self._words = words
+        self._read = read
+        self._query = query
+        self._notes = notes
+        roles = words.roles()
+        self._passes = Passes(
+            _role_numbers(query.roles, roles), micros_of(query.since), micros_of(query.until)
+        )
+        self._named = _named_roles(query, roles)
+        self._names = {stem(word) for role in self._named.values() for word in role}
+        self._excluded = [unit for unit in query.excluded if not unit.needs_text]
+
+    # --- what is asked for ---------------------------------------------------------------------
+
+    def fits(self, mode: str, cursor: Cursor | None) -> Iterator[Fit]:
+        """Yield the turns that fit in that *mode*, best first, behind the *cursor*.
+
+        Each is read and checked when it is asked for.
+        """
+        ranked = self._all() if mode == ALL else self._some()
+        for each in ranked:
+            age = self._words.facts[each.row].age
+            if cursor is not None and not cursor.is_behind(each.score, age):
+                continue
+            stored = self._read(self._words.place(each.row))
+            if self._holds(stored, mode):
+                yield Fit(each.row, each.score, age, stored, is_match=each.is_match)
+
+    @property
+    def has_less(self) -> bool:
+        """Whether there is less to ask for than all of it."""
+        return len(self._parts()) > 1 or bool(self._names)
+
+    def _units(self) -> list[Unit]:
+        """Return all that must be held, without the names of speakers: those need not be said."""
+        units = [unit for unit in self._query.units if not self._is_name(unit)]
+        return units or list(self._query.units)
+
+    def _parts(self) -> list[Unit]:
+        """Return the words of the query, each by itself."""
+        parts: dict[tuple[str, ...], Unit] = {}
+        for unit in self._query.units:
+            if unit.is_prefix or unit.is_exact or len(unit.asked) == 1:
+                parts.setdefault((*unit.terms, unit.words[-1] if unit.is_prefix else ""), unit)
+            else:
+                for asked in unit.asked:
+                    part = Unit(asked, (asked,), (asked,), (stem(asked),))
+                    parts.setdefault((*part.terms, ""), part)
+        return list(parts.values())
+
+    def _is_name(self, unit: Unit) -> bool:
+        return not unit.needs_text and bool(self._names) and self._names.issuperset(unit.terms)
+
+    # --- ranking -------------------------------------------------------------------------------
+
+    def _all(self) -> list[Ranked]:
+        units = self._units()[:_MOST_COUNTED]
+        if not units:
+            return []
+        wanted = Wanted(units, excluded=self._excluded)
+        rows = self._rows(wanted)
+        held = [
+            Held(rows, max(len(rows), self._words.count(Wanted([unit]), MOST))) for unit in units
+        ]
+        return [each for each in self._rank(held) if each.is_match]
+
+    def _some(self) -> list[Ranked]:
+        parts = self._parts()[:_MOST_COUNTED]
+        counts = {part: self._words.count(Wanted([part]), MOST) for part in parts}
+        parts = sorted((part for part in parts if counts[part]), key=lambda part: counts[part])
+        del parts[_MOST_UNITS:]
+        if not parts:
+            return []
+        light = [part for part in parts if counts[part] < MOST]
+        required = [unit for unit in self._query.units if unit.is_exact]  # what was quoted
+        if required:
+            rows = set(self._rows(Wanted(required, excluded=self._excluded)))
+            among = Wanted(required)
+        elif light:
+            # Turns that hold none of these words but frequent ones are left out.
+            among = Wanted(light, is_any=True, excluded=self._excluded)
+            rows = set()
+            for part in light:
+                rows.update(self._words.matching(Wanted([part], excluded=self._excluded)))
+            rows = self._passing(rows)
+        else:
+            among = Wanted(parts, is_any=True, excluded=self._excluded)
+            rows = set(self._rows(among))
+        held = []
+        for part in parts:
+            holding = rows.intersection(self._words.matching(Wanted([part], among=among)))
+            if holding:
+                held.append(Held(holding, counts[part], is_name=self._is_name(part)))
+        return self._rank(held)
+
+    def _rows(self, wanted: Wanted) -> Collection[int]:
+        """Return the turns to rank: all that are wanted and pass, or the newest of too many."""
+        words = self._words
+        if words.count(wanted, MOST) < MOST:
+            return self._passing(words.matching(wanted))
+        self._notes.append(
+            f"more than {MOST:,} turns hold that: only the newest {_NEWEST:,} of them were ranked"
+        )
+        return words.newest(wanted, _NEWEST, self._passes)
+
+    def _passing(self, turns: Collection[int]) -> set[int]:
+        facts = self._words.facts
+        return {turn for turn in turns if self._passes(facts[turn])}
+
+    def _rank(self, held: list[Held]) -> list[Ranked]:
+        words = self._words
+        known = words.facts
+
+        def newest(turns: Sequence[int], most: int) -> list[int]:
+            return nlargest(most, turns, key=lambda turn: known[turn].age)
+
+        def facts(turns: Sequence[int]) -> dict[int, Facts]:
+            words.learn(turns)
+            return {
+                turn: Facts(
+                    known[turn].size,
+                    known[turn].age,
+                    is_named=known[turn].role in self._named,
+                    is_asking=known[turn].asks,
+                )
+                for turn in turns
+                if turn in known and self._passes(known[turn])
+            }
+
+        return rank(
+            held,
+            turns=words.turns,
+            newest=newest,
+            beside=lambda turns: words.beside(turns, REACH, ONE_TALK_SECONDS),
+            facts=facts,
+        )
+
+    def _holds(self, stored: StoredTurn, mode: str) -> bool:
+        """Whether a turn holds what the index alone could not tell."""
+        query = self._query
+        if query.meta and not query.meta_holds(stored.turn.meta):
+            return False
+        checked = [
+            unit for unit in query.units if unit.needs_text and (mode == ALL or unit.is_exact)
+        ]
+        if not checked and not query.excluded:
+            return True
+        text = text_of(stored.turn)
+        return all(holds(unit, text) for unit in checked) and not any(
+            holds(unit, text) for unit in query.excluded
+        )
+
+
+def _role_numbers(wanted: Collection[str] | None, roles: dict[int, str]) -> set[int] | None:
+    if wanted is None:
+        return None
+    found = {number for number, name in roles.items() if name in wanted}
+    # What an import kept, and nobody said, goes by the name of an event.
+    return found | {UNSAID} if EVENT in wanted else found
+
+
+def _named_roles(query: Query, roles: dict[int, str]) -> dict[int, tuple[str, ...]]:
+    """Return the roles that the query names, each with the words of its name."""
+    said = set(query.words)
+    named = {}
+    for number, name in roles.items():
+        words = tuple(tokens(name))
+        if words and name.lower() not in _COMMON_ROLES and said.issuperset(words):
+            named[number] = words
+    return named

@@ -1,0 +1,364 @@
+"""Turns by a pattern: every turn of some conversations is looked at, no index is asked.
+
+What is known of the pattern decides the way. With a piece of text that every match must hold, a
+log's bytes are searched for it and only likely lines are parsed and matched; else all are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import closing
+
+from convmem import ids
+from convmem.errors import ConversationNotFound, UsageError, storage_error
+from convmem.log import codec, lines, records
+from convmem.log.read import turns_of
+from convmem.search.hits import Hit, Snippet
+from convmem.search.raw_scan import RawScan
+from convmem.search.said import text_of
+from convmem.turns import EVENT, is_said
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from convmem.log.read import Filter, Reader, StoredTurn
+    from convmem.log.records import Damage, OnDamage, Record
+    from convmem.search.pattern import Pattern
+    from convmem.stores.protocol import Store
+
+_SNIPPET_LETTERS = 240
+_BEFORE_MATCH = 60
+
+
+class Search:
+    """What is asked of each conversation. Use it for many, in one thread.
+
+    Args:
+        pattern: What to look for in the texts of turns.
+        wanted: Which turns may match. What nobody said, or was scrubbed, is none of them unless
+            roles are named.
+        inverts: Whether the turns are sought in which the pattern is not.
+        most: At most so many turns of each conversation; ``None``: all.
+        before, after: How many neighbours of each to show, too.
+    """
+
+    __slots__ = ("after", "before", "inverts", "most", "pattern", "scan", "wanted")
+
+    def __init__(
+        self,
+        pattern: Pattern,
+        wanted: Filter,
+        *,
+        inverts: bool = False,
+        most: int | None = None,
+        before: int = 0,
+        after: int = 0,
+    ) -> None:
+        for name, number in (("before", before), ("after", after), ("most", most)):
+            if number is not None and (type(number) is not int or number < 0):
+                raise UsageError(f"{name} must be a whole number, 0 or more, not {number!r}")
+        self.pattern = pattern
+        self.wanted = wanted
+        self.inverts = inverts
+        self.most = most
+        self.before = before
+        self.after = after
+        self.scan: RawScan | None = None
+        if pattern.literal and not inverts:
+            self.scan = RawScan(pattern.literal, ignores_case=pattern.ignores_case)
+
+    def match(self, stored: StoredTurn) -> Match | None:
+        """Return how the turn matches, or ``None``."""
+        if not self.wanted.wants(stored):
+            return None
+        turn = stored.turn
+        if self.wanted.roles is None and not is_said(turn):
+            return None
+        text = text_of(turn)
+        spans = [found.span() for found in self.pattern.regex.finditer(text)]
+        return Match(text, spans) if bool(spans) != self.inverts else None
+
+
+class Match:
+    """How a turn matches: its text, and where in it the pattern is (nowhere, if inverted)."""
+
+    __slots__ = ("spans", "text")
+
+    def __init__(self, text: str, spans: list[tuple[int, int]]) -> None:
+        self.text = text
+        self.spans = spans
+
+
+class Shown:
+    """A turn to show.
+
+    Attributes:
+        stored: The turn.
+        match: How it matches; ``None`` for a neighbour of one that does.
+        is_apart: Whether turns are left out between it and the one shown before.
+    """
+
+    __slots__ = ("is_apart", "match", "stored")
+
+    def __init__(self, stored: StoredTurn, match: Match | None, *, is_apart: bool) -> None:
+        self.stored = stored
+        self.match = match
+        self.is_apart = is_apart
+
+
+def found_in(
+    store: Store, namespace: str, continuation_id: str, search: Search, damaged: OnDamage
+) -> Generator[Shown]:
+    """Yield the turns of a conversation that match, with neighbours, in the order of the log.
+
+    Each is yielded as it is found, and none twice. Takes no lock. *damaged* is told of damage where
+    it is met: lines that cannot hold the pattern are not looked at.
+
+    Raises:
+        ConversationNotFound: There is no such conversation.
+    """
+    if search.most == 0:
+        return
+    with _opened(store, namespace, continuation_id) as reader:
+        if not search.before and not search.after:
+            for found, (stored, match) in enumerate(_matching(reader, search, damaged), 1):
+                yield Shown(stored, match, is_apart=False)
+                if found == search.most:
+                    return
+            return
+        # Most conversations hold nothing: only where one does are neighbours worth the reading.
+        if search.scan is not None:
+            with closing(_matching(reader, search, _untold)) as matching:
+                if next(matching, None) is None:
+                    return
+        yield from _with_neighbours(reader, search, damaged)
+
+
+def hits(
+    store: Store,
+    namespace: str,
+    continuation_ids: Iterable[str] | None,
+    search: Search,
+    damaged: OnDamageIn,
+) -> Iterator[Hit]:
+    """Yield the matching turns of conversations as hits; without ids those of all, sorted by id.
+
+    Raises:
+        ConversationNotFound: One of *continuation_ids* is not there; raised when it is its turn.
+    """
+    named = continuation_ids is not None
+    for name in names_in(store, namespace) if continuation_ids is None else continuation_ids:
+
+        def tell(damage: Damage, name: str = name) -> None:
+            damaged(name, damage)
+
+        found = found_in(store, namespace, name, search, tell)
+        with closing(found):
+            try:
+                yield from _hits_of(found, namespace, name, search)
+            except ConversationNotFound:
+                if named:
+                    raise
+
+
+def names_in(store: Store, namespace: str) -> list[str]:
+    """Return the ids of all conversations of a namespace, sorted."""
+    return sorted(store.conversation_ids(namespace))
+
+
+def snippet_of(match: Match) -> Snippet:
+    """Return the first line that matches, cut around the match where it is long."""
+    text = match.text
+    first, behind = match.spans[0] if match.spans else (0, 0)
+    start = text.rfind("\n", 0, first) + 1
+    end = text.find("\n", max(first, behind - 1))
+    end = len(text) if end < 0 else end
+    left = right = ""
+    if end - start > _SNIPPET_LETTERS:
+        if first - start > _BEFORE_MATCH:
+            start, left = first - _BEFORE_MATCH, "…"
+        if end - start > _SNIPPET_LETTERS:
+            end, right = start + _SNIPPET_LETTERS, "…"
+    shift = len(left) - start
+    marks = [
+        (max(one, start) + shift, min(other, end) + shift)
+        for one, other in match.spans
+        if one < end and other > start
+    ]
+    return Snippet(left + text[start:end].replace("\n", " ") + right, marks)
+
+
+# --- one conversation ----------------------------------------------------------------------------
+
+
+def _opened(store: Store, namespace: str, continuation_id: str) -> Reader:
+    name = ids.encode_name(continuation_id)
+    try:
+        return store.logs.open(namespace, name)
+    except FileNotFoundError:
+        store.describe(namespace, continuation_id, count=False)  # says what is missing
+        raise ConversationNotFound(f"{continuation_id!r} was just removed") from None
+    except OSError as error:
+        where = store.path(namespace, continuation_id)
+        raise storage_error(error, f"cannot read {where}") from error
+
+
+def _matching(
+    reader: Reader, search: Search, damaged: OnDamage
+) -> Generator[tuple[StoredTurn, Match]]:
+    """Yield the turns that match, in order."""
+    found = reader.in_order(damaged) if search.scan is None else _likely(reader, search, damaged)
+    for stored in found:
+        match = search.match(stored)
+        if match is not None:
+            yield stored, match
+
+
+def _with_neighbours(reader: Reader, search: Search, damaged: OnDamage) -> Iterator[Shown]:
+    """Yield the turns that match and their neighbours. Reads the log turn by turn."""
+    is_likely = None if search.scan is None else search.scan.is_likely
+    before: deque[StoredTurn] = deque(maxlen=search.before)
+    following = found = skipped = 0  # skipped: what was left out since the last that was shown
+    for stored in reader.in_order(damaged):
+        match = None
+        if found != search.most and (is_likely is None or is_likely(stored.line)):
+            match = search.match(stored)
+        if match is None:
+            if stored.role == EVENT and not is_said(stored.turn):
+                continue  # nobody's neighbour
+            if following:
+                following -= 1
+                yield Shown(stored, None, is_apart=False)
+                if found == search.most and not following:
+                    return
+            else:
+                skipped += len(before) == search.before
+                before.append(stored)
+            continue
+        is_apart = bool(found and skipped)
+        for neighbour in before:
+            yield Shown(neighbour, None, is_apart=is_apart)
+            is_apart = False
+        yield Shown(stored, match, is_apart=is_apart)
+        before.clear()
+        skipped = 0
+        found += 1
+        following = search.after
+        if found == search.most and not following:
+            return
+
+
+def _likely(reader: Reader, search: Search, damaged: OnDamage) -> Iterator[StoredTurn]:
+    """Yield every committed turn that may match, and perhaps some more of its batch."""
+    assert search.scan is not None
+    fd = reader.fd
+    holes = reader.holes or {}
+
+    def tell(damage: Damage) -> None:
+        reason = holes.get(damage.offset, damage.reason)
+        damaged(records.Damage(damage.offset, damage.length, reason))
+
+    done = 0  # what stands before was judged
+    for offset, line in search.scan.lines(fd, 0, reader.end):
+        if offset < done:
+            continue
+        record = records.Record(offset, offset + len(line), line)
+        if not codec.is_intact(line):
+            fault = codec.fault_of(line)
+            if fault is not None:
+                tell(records.Damage(offset, len(line), fault))
+                done = record.end + 1
+                continue
+        if codec.batch_mark(line) is None or not codec.is_sealed(line):
+            done = record.end + 1
+            yield from turns_of(iter((record,)), tell)
+            continue
+        # What stands beside it in its batch decides whether it counts.
+        for each in _committed_around(fd, reader.end, record, done, tell):
+            done = each.end + 1
+            if search.scan.is_likely(each.data):
+                yield from turns_of(iter((each,)), tell)
+            if each.offset >= offset and _closes(each.data, line):
+                break
+        else:
+            done = reader.end
+    yield from reader.in_order(tell, start=reader.end)  # a line by hand without its newline
+
+
+def _committed_around(
+    fd: int, end: int, record: Record, done: int, damaged: OnDamage
+) -> Iterator[Record]:
+    """Yield what is committed from *done* on, judged from before the batch of *record*."""
+
+    def tell(damage: Damage) -> None:
+        if damage.offset >= done:
+            damaged(damage)
+
+    start = _start_of_batch(fd, record)
+    return (each for each in records.forward(fd, start, end, tell) if each.offset >= done)
+
+
+def _start_of_batch(fd: int, record: Record) -> int:
+    """Return where a reading must begin to judge the batch of *record*: behind a line that is
+    good and ends whatever stood before."""
+    for _, stop, line in lines.backward(fd, record.offset):
+        if line is not None and codec.is_intact(line):
+            mark = codec.batch_mark(line)
+            if mark is None or (mark[1] == mark[2] - 1 and not _is_same_batch(line, record.data)):
+                return stop + 1
+    return 0
+
+
+def _closes(line: bytes, other: bytes) -> bool:
+    """Whether nothing behind *line* can be of the batch of *other*, a line before it."""
+    mark = codec.batch_mark(line) if codec.is_sealed(line) else None
+    return mark is None or mark[1] == mark[2] - 1 or not _is_same_batch(line, other)
+
+
+def _is_same_batch(line: bytes, other: bytes) -> bool:
+    mark, mark_of_other = codec.batch_mark(line), codec.batch_mark(other)
+    return mark is not None and mark_of_other is not None and mark[0] == mark_of_other[0]
+
+
+def _untold(damage: Damage) -> None:
+    """It is told by the reading that follows."""
+
+
+# --- hits ----------------------------------------------------------------------------------------
+
+
+def _hits_of(
+    found: Iterator[Shown], namespace: str, continuation_id: str, search: Search
+) -> Iterator[Hit]:
+    """Yield hits in order, each once all its neighbours are known."""
+    recent: deque[StoredTurn] = deque(maxlen=search.before)
+    waiting: deque[Hit] = deque()
+    for each in found:
+        if each.is_apart:
+            recent.clear()
+            yield from waiting
+            waiting.clear()
+        for hit in waiting:
+            if len(hit.after) < search.after:
+                hit.after.append(each.stored.turn)
+        if each.match is not None:
+            waiting.append(
+                Hit(
+                    namespace=namespace,
+                    continuation_id=continuation_id,
+                    turn=each.stored.turn,
+                    snippet=snippet_of(each.match),
+                    before=[stored.turn for stored in recent],
+                )
+            )
+        recent.append(each.stored)
+        while waiting and len(waiting[0].after) == search.after:
+            yield waiting.popleft()
+    yield from waiting
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    OnDamageIn = Callable[[str, Damage], None]

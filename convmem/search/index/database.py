@@ -1,0 +1,218 @@
+"""The file that the index lies in: opened, made, and made anew where it cannot be believed.
+
+    .index/search.sqlite     one SQLite database in WAL mode, shared by any number of processes
+
+Derived: it may be deleted at any time. Which words stand in which turn is an FTS5 table without
+contents and without places (``detail=none``): a third of the size, and nobody can read a
+conversation out of it. Of each turn there is one row besides, a few bytes long.
+
+A turn's number says where it stands: numbers are given in blocks of ``BLOCK``, each block is of
+one conversation, and within one conversation a higher number stands further down in the log.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from urllib.parse import quote
+
+from convmem.errors import LockTimeout, StorageError, storage_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from convmem.log.files import Folder
+
+FILE = "search.sqlite"
+BLOCK = 256
+# What nobody said (see ``turns.is_said``) has this in the place of its role.
+UNSAID = 0
+
+# Another layout, or other words made of a text: the file is made anew.
+_VERSION = 1
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
+# How long to wait for another process that writes. Each of its steps takes a second or two.
+_PATIENCE_SECONDS = 60.0
+# What FTS5 gathers in memory before it writes: fewer, larger pieces, a fifth less time.
+_HASH_BYTES = 32 << 20
+_CACHE_KIB = 16 << 10
+
+_SCHEMA = f"""
+create table log (
+    log integer primary key, name text not null unique, stamp text not null,
+    resume integer not null, last integer, mark integer
+);
+create table block (
+    block integer primary key, log integer not null, used integer not null, newest integer
+);
+create index block_log on block (log);
+create table turn (
+    turn integer primary key, seq integer, mark integer not null, ts integer,
+    role integer not null, size integer not null, asks integer not null,
+    place integer not null
+);
+create table role (role integer primary key, name text not null unique);
+create table total (
+    one integer primary key check (one = 1), turns integer not null, characters integer not null,
+    gone integer not null, blocks integer not null
+);
+insert into total values (1, 0, 0, 0, 0);
+create virtual table words using fts5 (
+    text, content = '', columnsize = 0, detail = 'none', tokenize = 'porter ascii'
+);
+create virtual table terms using fts5vocab (words, instance);
+insert into words (words, rank) values ('hashsize', {_HASH_BYTES});
+pragma user_version = {_VERSION};
+"""
+
+
+class NoIndex(Exception):
+    """There is no index to be had here; the message says why. A scan answers without one."""
+
+
+class Database:
+    """An open index. Close it, or use it as a context manager; of one thread at a time.
+
+    Attributes:
+        connection: The SQLite connection; transactions are begun by hand.
+    """
+
+    def __init__(self, folder: Folder, connection: sqlite3.Connection) -> None:
+        self._folder = folder
+        self.connection = connection
+
+    @classmethod
+    def open(cls, folder: Folder) -> Database:
+        """Open the index in *folder*, which is the database's from now on; make it if need be.
+
+        Raises:
+            NoIndex: This SQLite has no FTS5, or the folder cannot be written.
+            StorageError: It cannot be opened for another reason.
+        """
+        try:
+            return cls(folder, _connected(folder))
+        except sqlite3.DatabaseError as error:
+            _refuse_hopeless(error, folder)
+        remove_from(folder)
+        try:
+            return cls(folder, _connected(folder))
+        except sqlite3.DatabaseError as error:
+            _refuse_hopeless(error, folder)
+            raise NoIndex(f"{folder.path}/{FILE}: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Closing twice is harmless."""
+        self.connection.close()
+        self._folder.close()
+
+    def remake(self) -> None:
+        """Begin the index anew, empty."""
+        self.connection.close()
+        remove_from(self._folder)
+        self.connection = _connected(self._folder)
+
+    def begin(self) -> None:
+        """Begin to write; others who write wait until ``commit``.
+
+        Raises:
+            LockTimeout: Another process writes, and did not come to an end.
+        """
+        try:
+            self.connection.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) or "busy" in str(error):
+                raise LockTimeout(
+                    f"{self._folder.path}/{FILE}: another process is indexing, and has been for "
+                    f"{_PATIENCE_SECONDS:.0f} s",
+                    hint="wait for it, or end it; then try again",
+                ) from error
+            raise
+
+    def commit(self) -> None:
+        """Make what was written since ``begin`` visible to all."""
+        self.connection.execute("commit")
+
+    def roll_back(self) -> None:
+        """Undo what was written since ``begin``."""
+        if self.connection.in_transaction:
+            self.connection.execute("rollback")
+
+
+def remove_from(folder: Folder) -> None:
+    """Remove the index, whole or damaged. Who has it open goes on with what was removed."""
+    for suffix in _SUFFIXES:
+        folder.remove(FILE + suffix)
+
+
+def _connected(folder: Folder) -> sqlite3.Connection:
+    try:
+        if not folder.has(FILE):
+            # Made by us, so that it is for its owner alone, and no link is followed.
+            os.close(folder.open_file(FILE, os.O_RDWR | os.O_CREAT))
+        else:
+            os.close(folder.open_file(FILE, os.O_RDWR))
+    except StorageError as error:
+        raise NoIndex(str(error)) from error
+    except OSError as error:
+        raise NoIndex(str(storage_error(error, f"cannot write {folder.path}/{FILE}"))) from error
+    where = f"file:{quote(os.path.join(folder.path, FILE))}?mode=rw"
+    connection = sqlite3.connect(
+        where,
+        uri=True,
+        isolation_level=None,
+        timeout=_PATIENCE_SECONDS,
+        check_same_thread=False,
+    )
+    try:
+        version = connection.execute("pragma user_version").fetchone()[0]
+        if version != _VERSION:
+            _make(connection, version)
+        connection.execute("pragma synchronous = normal")
+        connection.execute(f"pragma cache_size = -{_CACHE_KIB}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make(connection: sqlite3.Connection, version: int) -> None:
+    """Lay the tables out, unless another process just did."""
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("begin immediate")
+    version = connection.execute("pragma user_version").fetchone()[0]
+    if version not in (0, _VERSION):
+        connection.execute("rollback")
+        raise sqlite3.DatabaseError(f"layout {version} is not this version's")
+    if version == 0:
+        for statement in _SCHEMA.split(";\n"):
+            connection.execute(statement)
+    connection.execute("commit")
+
+
+def _refuse_hopeless(error: sqlite3.DatabaseError, folder: Folder) -> None:
+    """Raise where making the file anew would not help."""
+    text = str(error)
+    if "no such module" in text:
+        raise NoIndex("this Python's SQLite has no FTS5") from error
+    if "readonly" in text or "unable to open" in text:
+        raise NoIndex(f"cannot write {folder.path}/{FILE}: {text}") from error
+    if "full" in text:
+        raise NoIndex(f"cannot write {folder.path}/{FILE}: the disk is full") from error
+    if "locked" in text:
+        raise LockTimeout(
+            f"{folder.path}/{FILE}: another process is at it",
+            hint="wait for it, or end it; then try again",
+        ) from error

@@ -1,0 +1,340 @@
+"""Looking things up in the index: which turns hold a word, and what is known of a turn.
+
+A turn is called by its number, as ``database`` explains. All of it is read in one transaction, so
+that what is answered was so at one moment.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from convmem.search.index.database import BLOCK, UNSAID
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from typing import Any, TypeAlias
+
+    from convmem.search.index.database import Database
+    from convmem.search.query import Unit
+
+    # First and last number of turns that belong to the logs that are searched.
+    Range: TypeAlias = tuple[int, int]
+
+_AT_ONCE = 500
+
+
+class Facts:
+    """What the index knows of a turn.
+
+    Attributes:
+        size: Its text, in characters.
+        micros: When, in microseconds since 1970, or ``None``.
+        role: The number of its role.
+        mark: Stands for what it says; the same in every index.
+        asks: Whether it ends in a question.
+    """
+
+    __slots__ = ("asks", "mark", "micros", "role", "size")
+
+    def __init__(self, size: int, micros: int | None, role: int, mark: int, asks: int) -> None:
+        self.size = size
+        self.micros = micros
+        self.role = role
+        self.mark = mark
+        self.asks = bool(asks)
+
+    @property
+    def age(self) -> int:
+        """Orders turns by time, the newest highest, and those of one time in some fixed way."""
+        return ((self.micros or 0) << 32) + self.mark
+
+
+class Place:
+    """Where a turn stands: in which log, at which byte, and what stood there."""
+
+    __slots__ = ("log", "mark", "offset")
+
+    def __init__(self, log: int, offset: int, mark: int) -> None:
+        self.log = log
+        self.offset = offset
+        self.mark = mark
+
+
+class Wanted:
+    """What turns are looked for.
+
+    Attributes:
+        units: What they must hold: all of these, or, with *is_any*, one of them.
+        excluded: What they must not hold: units that the index alone can tell.
+        among: Only turns that are wanted so, too.
+    """
+
+    __slots__ = ("among", "excluded", "is_any", "units")
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        *,
+        is_any: bool = False,
+        excluded: Sequence[Unit] = (),
+        among: Wanted | None = None,
+    ) -> None:
+        self.units = units
+        self.is_any = is_any
+        self.excluded = excluded
+        self.among = among
+
+    @property
+    def expression(self) -> str:
+        """What FTS5's ``MATCH`` is given."""
+        how = " OR " if self.is_any else " AND "
+        text = how.join(unit.expression for unit in self.units)
+        if self.among is not None:
+            text = f"({text}) AND ({self.among.expression})"
+        for unit in self.excluded:
+            text = f"({text}) NOT {unit.expression}"
+        return text
+
+
+class Lookup:
+    """Answers from one state of an index; within one transaction of the caller's.
+
+    Attributes:
+        facts: What is known of the turns that were met so far, by number.
+    """
+
+    def __init__(self, database: Database, names: Collection[str] | None) -> None:
+        """Search all logs, or only those whose files have one of *names*."""
+        self._sql = database.connection
+        self.facts: dict[int, Facts] = {}
+        self.turns, self.characters, gone = self._row("select turns, characters, gone from total")
+        self._has_gone = bool(gone)
+        self._ranges: list[Range] | None = None
+        self._logs: dict[int, int] = {}  # of each block that was met
+        if names is not None:
+            self._narrow(names)
+
+    def _row(self, statement: str, *values: Any) -> tuple[Any, ...]:
+        found: tuple[Any, ...] = self._sql.execute(statement, values).fetchone()
+        return found
+
+    def _narrow(self, names: Collection[str]) -> None:
+        blocks: list[int] = []
+        for name in names:
+            blocks += (
+                block
+                for (block,) in self._sql.execute(
+                    "select block from block join log using (log) where name = ?", (name,)
+                )
+            )
+        self._ranges = _joined(sorted(blocks))
+        counts = [
+            self._row(
+                "select count(*), ifnull(sum(size), 0) from turn where turn between ? and ?", *each
+            )
+            for each in self._ranges
+        ]
+        self.turns = sum(count for count, _ in counts)
+        self.characters = sum(size for _, size in counts)
+
+    def roles(self) -> dict[int, str]:
+        """Return the name of each role, by its number."""
+        return dict(self._sql.execute("select role, name from role").fetchall())
+
+    def log_names(self) -> dict[int, str]:
+        """Return the file name of each log, by its number."""
+        return dict(self._sql.execute("select log, name from log").fetchall())
+
+    # --- which turns hold it -------------------------------------------------------------------
+
+    def count(self, wanted: Wanted, most: int) -> int:
+        """Return in how many turns *wanted* is, or *most* if that many or more."""
+        if self._ranges is not None or self._has_gone:
+            return len(self.matching(wanted, most))
+        (count,) = self._row(
+            "select count(*) from (select 1 from words where words match ? limit ?)",
+            wanted.expression,
+            most,
+        )
+        return int(count)
+
+    def matching(self, wanted: Wanted, most: int = -1) -> list[int]:
+        """Return the turns that *wanted* is in, in order; with *most*, so many of them."""
+        found: list[int] = []
+        for rows in self._matches(wanted.expression, self._ranges or [(0, 1 << 62)], most):
+            for turn, size, micros, role, mark, asks in rows:
+                found.append(turn)
+                self.facts[turn] = Facts(size, micros, role, mark, asks)
+            if 0 <= most <= len(found):
+                return found[:most]
+        return found
+
+    def _matches(
+        self, expression: str, ranges: Iterable[Range], most: int = -1
+    ) -> Iterator[list[tuple[int, int, int | None, int, int, int]]]:
+        for first, last in ranges:
+            yield self._sql.execute(
+                "select turn, size, ts, role, mark, asks from words join turn on turn = words.rowid"
+                " where words match ? and words.rowid between ? and ? limit ?",
+                (expression, first, last, most),
+            ).fetchall()
+
+    def newest(self, wanted: Wanted, most: int, passes: Passes) -> list[int]:
+        """Return the *most* newest turns that *wanted* is in and that pass, newest first.
+
+        Looks at the blocks with the newest turns first, and at no more than it must.
+        """
+        found: list[tuple[int, int]] = []
+        blocks = self._sql.execute(
+            "select block, newest from block where newest is not null order by newest desc, block"
+        )
+        ranges = self._ranges
+        for block, newest in blocks:
+            if len(found) >= most and newest < found[most - 1][0] >> 32:
+                break
+            first = block * BLOCK
+            if ranges is not None and not any(low <= first <= high for low, high in ranges):
+                continue
+            for rows in self._matches(wanted.expression, [(first, first + BLOCK - 1)]):
+                for turn, size, micros, role, mark, asks in rows:
+                    facts = Facts(size, micros, role, mark, asks)
+                    if facts.micros is not None and passes(facts):
+                        self.facts[turn] = facts
+                        found.append((facts.age, turn))
+            found.sort(reverse=True)
+            del found[2 * most :]
+        return [turn for _, turn in found[:most]]
+
+    # --- what is known of a turn ---------------------------------------------------------------
+
+    def learn(self, turns: Iterable[int]) -> None:
+        """Look up the facts of *turns*; those that are gone get none."""
+        unknown = [turn for turn in turns if turn not in self.facts]
+        for start in range(0, len(unknown), _AT_ONCE):
+            piece = unknown[start : start + _AT_ONCE]
+            for turn, size, micros, role, mark, asks in self._sql.execute(
+                f"select turn, size, ts, role, mark, asks from turn where turn in ({_marks(piece)})",
+                piece,
+            ):
+                self.facts[turn] = Facts(size, micros, role, mark, asks)
+
+    def beside(
+        self, turns: Iterable[int], reach: int, within_seconds: float = inf
+    ) -> dict[int, tuple[list[int], list[int]]]:
+        """Return, for each turn, the *reach* nearest before it and after it, nearest first.
+
+        A turn that stands further apart in time than *within_seconds* from the one before it, and
+        all beyond, are none.
+        """
+        turns = list(turns)
+        wanted = {turn + step for turn in turns for step in range(-reach, reach + 1)}
+        self.learn(turn for turn in wanted if turn >= 0)
+        micros = within_seconds * 1e6
+        return {
+            turn: (
+                self._near(turn, self._beside(turn, reach, -1), micros),
+                self._near(turn, self._beside(turn, reach, 1), micros),
+            )
+            for turn in turns
+        }
+
+    def _near(self, turn: int, others: list[int], micros: float) -> list[int]:
+        """Return those of *others* that are of one talk with *turn*."""
+        before = self.facts[turn].micros
+        for at, other in enumerate(others):
+            now = self.facts[other].micros
+            if now is not None and before is not None and abs(now - before) > micros:
+                return others[:at]
+            before = now if now is not None else before
+        return others
+
+    def _beside(self, turn: int, reach: int, step: int) -> list[int]:
+        near = [turn + step * nth for nth in range(1, reach + 1)]
+        if all(each in self.facts and each // BLOCK == turn // BLOCK for each in near):
+            return near
+        # At the end of a block, of a log, or where turns are gone.
+        found: list[int] = []
+        for block in self._blocks_from(turn // BLOCK, step):
+            low, high = block * BLOCK, block * BLOCK + BLOCK - 1
+            if step > 0:
+                statement = "where turn between ? and ? order by turn limit ?"
+                low = max(low, turn + 1)
+            else:
+                statement = "where turn between ? and ? order by turn desc limit ?"
+                high = min(high, turn - 1)
+            for each, size, micros, role, mark, asks in self._sql.execute(
+                f"select turn, size, ts, role, mark, asks from turn {statement}",
+                (low, high, reach - len(found)),
+            ):
+                self.facts[each] = Facts(size, micros, role, mark, asks)
+                found.append(each)
+            if len(found) >= reach:
+                break
+        return found
+
+    def _blocks_from(self, block: int, step: int) -> Iterator[int]:
+        """Yield the blocks of one log from *block* on, in the direction of *step*."""
+        log = self.log_of(block * BLOCK)
+        yield block
+        order = "block > ? order by block" if step > 0 else "block < ? order by block desc"
+        for (each,) in self._sql.execute(
+            f"select block from block where log = ? and {order}", (log, block)
+        ):
+            yield each
+
+    def log_of(self, turn: int) -> int:
+        """Return the number of the log that *turn* stands in."""
+        block = turn // BLOCK
+        log = self._logs.get(block)
+        if log is None:
+            log = self._logs[block] = int(
+                self._row("select log from block where block = ?", block)[0]
+            )
+        return log
+
+    def place(self, turn: int) -> Place:
+        """Return where *turn* stands."""
+        offset, mark = self._row("select place, mark from turn where turn = ?", turn)
+        return Place(self.log_of(turn), offset, mark)
+
+
+class Passes:
+    """Which turns the filters of a query let through, by what the index knows of them.
+
+    Args:
+        roles: The numbers of the roles that are wanted; ``None``: all that anybody spoke.
+        since, until: In microseconds since 1970.
+    """
+
+    __slots__ = ("_roles", "_since", "_until")
+
+    def __init__(self, roles: Collection[int] | None, since: int | None, until: int | None) -> None:
+        self._roles = roles
+        self._since = since
+        self._until = until
+
+    def __call__(self, facts: Facts) -> bool:
+        if facts.role not in self._roles if self._roles is not None else facts.role == UNSAID:
+            return False
+        if self._since is None and self._until is None:
+            return True
+        if facts.micros is None or (self._since is not None and facts.micros < self._since):
+            return False
+        return self._until is None or facts.micros < self._until
+
+
+def _joined(blocks: list[int]) -> list[Range]:
+    """Return the ranges of turns in *blocks*, in order; neighbouring blocks are one range."""
+    ranges: list[Range] = []
+    for block in blocks:
+        first, last = block * BLOCK, block * BLOCK + BLOCK - 1
+        if ranges and ranges[-1][1] == first - 1:
+            ranges[-1] = (ranges[-1][0], last)
+        else:
+            ranges.append((first, last))
+    return ranges
+
+
+def _marks(values: Sequence[int]) -> str:
+    return ",".join("?" * len(values))

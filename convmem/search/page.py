@@ -1,0 +1,85 @@
+"""A page of search results, and the cursor that leads to the next one."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from convmem.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from convmem.search.hits import Hit
+
+ALL = "all"
+SOME = "some"
+INDEX = "index"
+SCAN = "scan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPage:
+    """The best hits for a query, best first.
+
+    Attributes:
+        hits: The turns that were found.
+        matched: ``all``: every hit holds all that was asked for. ``some``: too few do, and the
+            page has turns that hold some of it, or stand beside one that does.
+        cursor: Leads to the next page; ``None`` where there is none.
+        how: ``index``, or ``scan`` where no index was to be had.
+        notes: What one should know of the answer, in words: a fallback, a log that was not read.
+    """
+
+    hits: list[Hit]
+    matched: str = ALL
+    cursor: str | None = None
+    how: str = INDEX
+    notes: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+
+class Cursor:
+    """Behind which hit a page begins, and of which kind the pages are.
+
+    Attributes:
+        mode: ``all``, ``some``, or how else hits were chosen.
+        score: Of the last hit.
+        age: What stood last among hits of that score; see ``Fit.age``.
+    """
+
+    __slots__ = ("age", "mode", "score")
+
+    def __init__(self, mode: str, score: float, age: int) -> None:
+        self.mode = mode
+        self.score = score
+        self.age = age
+
+    def __str__(self) -> str:
+        return f"{self.mode}.{struct.pack('>d', self.score).hex()}.{self.age:x}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read what ``str`` made.
+
+        Raises:
+            UsageError: It is no such cursor.
+        """
+        try:
+            mode, score, age = text.split(".")
+            return cls(mode, struct.unpack(">d", bytes.fromhex(score))[0], int(age, 16))
+        except (ValueError, struct.error):
+            raise UsageError(
+                f"{text[:60]!r} is no search cursor",
+                hint="take the one that the page before this one gave, for the same query",
+            ) from None
+
+    def is_behind(self, score: float, age: int) -> bool:
+        """Whether a hit comes behind the cursor."""
+        return (-score, -age) > (-self.score, -self.age)

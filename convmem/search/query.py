@@ -1,0 +1,339 @@
+"""Queries: what a person types, read as words, phrases and filters. Any text is one.
+
+=============================================  ====================================================
+``oslo train``                                 words; a stop word counts only among stop words
+``"night train"``                              these words, as written, one behind the other
+``paint*``, ``"night tr"*``                    a word that begins so
+``-word``, ``-"night train"``                  not in the turn
+``foo_bar``, ``a/b.py``, ``用户名``            one behind the other, as one unit
+``role:user``, ``role:user,tool``              said by one of these
+``id:oslo-trip``, ``ns:work``                  in one of these conversations or namespaces
+``since:2026-11-01``, ``until:2d``             when, as ``--since`` takes it; ``since:"today 9:00"``
+``meta.project:convmem``, ``meta.a.b:oslo*``   the turn's meta has this value there
+=============================================  ====================================================
+
+There are no operators: ``AND``, ``OR`` and ``NOT`` are stop words. A filter that makes no sense is
+searched as words. Quotes keep what is in them together in a filter's value, too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from convmem.quantities import QuantityError, parse_time
+from convmem.search.prefixes import prefix_expression
+from convmem.search.words import (
+    STOP_WORDS,
+    asked_for,
+    folded,
+    index_tokens,
+    is_unspaced,
+    stem,
+    tokens,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One thing that is searched.
+
+    Attributes:
+        text: As it was typed, without quotes and signs.
+        words: Its tokens in order, folded and not stemmed.
+        asked: The tokens that the index must hold, not stemmed: what ``MATCH`` is given. Without
+            the last of ``words`` where that is only the beginning of one.
+        terms: The stems of ``asked``: what the index's vocabulary calls them.
+        is_phrase: The words must stand one behind the other.
+        is_exact: The words must stand so, not another form of them.
+        is_prefix: The last of ``words`` is the beginning of a word.
+    """
+
+    text: str
+    words: tuple[str, ...]
+    asked: tuple[str, ...]
+    terms: tuple[str, ...]
+    is_phrase: bool = False
+    is_exact: bool = False
+    is_prefix: bool = False
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """``asked``, and the beginning of a word where there is one."""
+        return (*self.asked, self.words[-1]) if self.is_prefix else self.asked
+
+    @property
+    def expression(self) -> str:
+        """The turns that can hold the unit, for ``MATCH`` of a table with ``detail=none``.
+
+        Where the unit is a phrase, exact or a prefix these are more than do: see ``holds``.
+        """
+        parts = [f'"{token}"' for token in self.asked]
+        if self.is_prefix:
+            parts.append(f"({prefix_expression(self.words[-1])})")
+        return f"({' AND '.join(parts)})"
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether the index alone cannot tell that a turn holds the unit."""
+        return self.is_phrase or self.is_exact or self.is_prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What was typed, read.
+
+    Attributes:
+        text: As it was typed.
+        units: What is searched; stop words are left out where there is anything else.
+        excluded: What a turn must not hold.
+        words: The tokens of ``units`` without stop words; all of them where all are stop words.
+            Not stemmed; pairs of characters for scripts without spaces.
+        roles, ids, namespaces: One of these; ``None`` is any.
+        since, until: From this moment on, and before this one; aware.
+        meta: Paths and the values wanted there; of several for one path, one.
+    """
+
+    text: str
+    units: tuple[Unit, ...] = ()
+    excluded: tuple[Unit, ...] = ()
+    words: tuple[str, ...] = ()
+    roles: frozenset[str] | None = None
+    ids: frozenset[str] | None = None
+    namespaces: frozenset[str] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    meta: tuple[tuple[tuple[str, ...], str], ...] = ()
+
+    def holds_in(self, text: str) -> bool:
+        """Whether *text* holds each unit, and nothing that is excluded."""
+        said = _Said(text)
+        return all(said.holds(unit) for unit in self.units) and not any(
+            said.holds(unit) for unit in self.excluded
+        )
+
+    def meta_holds(self, meta: dict[str, Any] | None) -> bool:
+        """Whether a turn's *meta* has, for each path, one of the values wanted there."""
+        wanted: dict[tuple[str, ...], bool] = {}
+        for path, value in self.meta:
+            wanted[path] = wanted.get(path, False) or _has_at(meta, path, value)
+        return all(wanted.values())
+
+
+def holds(unit: Unit, text: str) -> bool:
+    """Whether *text* holds *unit*: what the index says, and the order of the words besides."""
+    return _Said(text).holds(unit)
+
+
+_QUOTES = '"“”„‟«»＂'
+_PIECE = re.compile(
+    rf"""(?P<minus>-(?=[{_QUOTES}]|[^\W_]))?
+    (?:(?P<key>role|id|ns|since|until|meta\.[^\s:{_QUOTES}]+):(?=\S))?
+    (?:[{_QUOTES}](?P<quoted>[^{_QUOTES}]*)(?:[{_QUOTES}](?P<star>\*)?|\Z)|(?P<plain>[^\s{_QUOTES}]+))
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+# A dash or a full stop of another script parts units; what stands inside identifiers does not.
+_BREAKS = re.compile("[—–…、。，！？；：「」『』（）《》〈〉【】・]+")
+_CONTRACTED = re.compile(r"(?<=\w)['’ʼ＇](?:s|t|re|ll|ve|d|m)(?!\w)", re.IGNORECASE)
+_AROUND = " \t\r\n.,;:?!()[]{}'`"
+_OPERATORS = ("AND", "OR", "NOT")
+_SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+_OTHER_DAY = datetime(2001, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def parse(text: str, *, now: datetime | None = None) -> Query:
+    """Return what *text* asks for. Never raises.
+
+    Args:
+        now: Aware; what ``since:2d`` counts from. Without it only times that need none are filters.
+    """
+    units: list[Unit] = []
+    excluded: list[Unit] = []
+    filters = _Filters(now)
+    for piece in _PIECE.finditer(text):
+        key, quoted, plain = piece["key"], piece["quoted"], piece["plain"]
+        is_filter = key and not piece["minus"]
+        if is_filter and filters.take(key, plain or quoted or "", quoted is not None):
+            continue
+        into = excluded if piece["minus"] else units
+        if key:
+            into += _plain_units(f"{key}:{plain or ''}")
+        if quoted is not None:
+            into += _unit(quoted, is_quoted=True, is_prefix=bool(piece["star"]))
+        elif not key:
+            into += _plain_units(plain)
+    is_shouted = text.isupper()
+    units = list(dict.fromkeys(units))
+    telling = [unit for unit in units if not _is_stop(unit, is_shouted)] or units
+    words = [word for unit in telling for word in unit.tokens]
+    telling_words = [word for word in words if word not in STOP_WORDS]
+    return Query(
+        text=text,
+        units=tuple(telling),
+        excluded=tuple(dict.fromkeys(excluded)),
+        words=tuple(dict.fromkeys(telling_words or words)),
+        roles=frozenset(filters.roles) or None,
+        ids=frozenset(filters.ids) or None,
+        namespaces=frozenset(filters.namespaces) or None,
+        since=filters.since,
+        until=filters.until,
+        meta=tuple(filters.meta),
+    )
+
+
+def _plain_units(text: str) -> list[Unit]:
+    units: list[Unit] = []
+    for part in _BREAKS.split(text):
+        bare = part.rstrip("*")
+        is_prefix = bare != part and bare[-1:].isalnum()
+        units += _unit(_CONTRACTED.sub("", bare), is_prefix=is_prefix)
+    return units
+
+
+def _unit(text: str, *, is_quoted: bool = False, is_prefix: bool = False) -> list[Unit]:
+    """Return the unit of *text*: none where it has no word."""
+    words = tokens(text)
+    if not words:
+        return []
+    is_prefix = is_prefix and not is_unspaced(words[-1])
+    asked = asked_for(text)
+    if is_prefix:
+        del asked[-1]
+    return [
+        Unit(
+            text=text.strip(_AROUND),
+            words=tuple(words),
+            asked=tuple(asked),
+            terms=tuple(map(stem, asked)),
+            is_phrase=len(words) > 1,
+            is_exact=is_quoted,
+            is_prefix=is_prefix,
+        )
+    ]
+
+
+def _is_stop(unit: Unit, is_shouted: bool) -> bool:
+    """Whether *unit* is a stop word; ``IT`` and ``WHO`` are none, unless all is upper case."""
+    if unit.needs_text or unit.words[0] not in STOP_WORDS:
+        return False
+    is_acronym = len(unit.text) > 1 and unit.text.isupper() and unit.text not in _OPERATORS
+    return is_shouted or not is_acronym
+
+
+class _Filters:
+    """What the filters of one query say."""
+
+    def __init__(self, now: datetime | None) -> None:
+        self.now = now
+        self.roles: set[str] = set()
+        self.ids: set[str] = set()
+        self.namespaces: set[str] = set()
+        self.since: datetime | None = None
+        self.until: datetime | None = None
+        self.meta: list[tuple[tuple[str, ...], str]] = []
+
+    def take(self, key: str, value: str, is_quoted: bool) -> bool:
+        """Note the filter *key*; ``False`` where it makes no sense."""
+        name = key.lower()
+        if name in ("since", "until"):
+            moment = _moment(value, self.now)
+            if moment is None:
+                return False
+            if name == "since":
+                self.since = max(self.since or moment, moment)
+            else:
+                self.until = min(self.until or moment, moment)
+            return True
+        values = [value] if is_quoted else [each for each in value.split(",") if each]
+        values = [each for each in values if each.strip()]
+        if not values:
+            return False
+        if name.startswith("meta."):
+            path = tuple(key[len("meta.") :].split("."))
+            if not all(path):
+                return False
+            self.meta += [(path, each) for each in values]
+        else:
+            {"role": self.roles, "id": self.ids, "ns": self.namespaces}[name].update(values)
+        return True
+
+
+def _moment(value: str, now: datetime | None) -> datetime | None:
+    try:
+        if now is not None:
+            return parse_time(value, now=now)
+        moment = parse_time(value, now=_SOME_DAY)
+        return moment if moment == parse_time(value, now=_OTHER_DAY) else None
+    except QuantityError:
+        return None
+
+
+def _has_at(value: Any, path: tuple[str, ...], wanted: str) -> bool:
+    for key in path:
+        if not isinstance(value, dict) or key not in value:
+            return False
+        value = value[key]
+    is_prefix = wanted.endswith("*") and len(wanted) > 1
+    looked_for = folded(wanted[:-1] if is_prefix else wanted)
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, dict | list):
+            continue
+        shown = str(each).lower() if isinstance(each, bool) or each is None else str(each)
+        found = folded(shown)
+        if found == looked_for or (is_prefix and found.startswith(looked_for)):
+            return True
+    return False
+
+
+class _Said:
+    """A text's words, each form of them worked out once."""
+
+    __slots__ = ("_held", "_terms", "_tokens", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._held: set[str] | None = None
+        self._terms: set[str] | None = None
+        self._tokens: list[str] | None = None
+
+    def holds(self, unit: Unit) -> bool:
+        if self._held is None or self._terms is None:
+            self._held = set(index_tokens(self.text))
+            self._terms = set(map(stem, self._held))
+        if not self._terms.issuperset(unit.terms):
+            return False
+        if unit.is_prefix:
+            prefix = unit.words[-1]
+            if not any(token.startswith(prefix) for token in self._held):
+                return False
+        if not (unit.is_phrase or unit.is_exact):
+            return True
+        if self._tokens is None:
+            self._tokens = tokens(self.text)
+        return _stands_in(unit, self._tokens)
+
+
+def _stands_in(unit: Unit, found: list[str]) -> bool:
+    """Whether the words of *unit* stand one behind the other among *found*."""
+    same = (lambda word: word) if unit.is_exact else stem
+    whole = list(unit.words)
+    prefix = whole.pop() if unit.is_prefix else None
+    wanted = [same(word) for word in whole]
+    here = found if unit.is_exact else list(map(stem, found))
+    if not wanted:
+        return any(token.startswith(prefix or "") for token in found)
+    at, last = -1, len(found) - len(unit.words)
+    while True:
+        try:
+            at = here.index(wanted[0], at + 1, last + 1)
+        except ValueError:
+            return False
+        end = at + len(wanted)
+        if here[at:end] == wanted and (prefix is None or found[end].startswith(prefix)):
+            return True

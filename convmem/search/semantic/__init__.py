@@ -1,0 +1,1 @@
+"""Finding by meaning: texts become vectors (``embedder``), kept in one file (``vectors``)."""

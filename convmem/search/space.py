@@ -1,0 +1,134 @@
+"""One namespace, open for one search: its index in step with its logs, seen at one moment."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from convmem.errors import InvalidContinuationId
+from convmem.ids import encode_name
+from convmem.search.finding import Finding
+from convmem.search.hits import Hit
+from convmem.search.index.database import Database, NoIndex
+from convmem.search.index.lookup import Lookup
+from convmem.search.index.sync import bring_in_step
+from convmem.search.page import INDEX, SCAN
+from convmem.search.reading import TurnReader
+from convmem.search.said import text_of
+from convmem.search.snippets import snippet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Self
+
+    from convmem.progress import Observer
+    from convmem.search.finding import Fit, Words
+    from convmem.search.page import Cursor
+    from convmem.search.query import Query
+    from convmem.stores.caretakers import Logs
+
+
+class Space:
+    """A namespace that is searched. Use it as a context manager.
+
+    Attributes:
+        namespace: Its name.
+        how: By the ``index``, or by a ``scan``.
+        notes: What one should know of its answers, in words.
+        missing: The ids that the query names and that no conversation here has.
+    """
+
+    def __init__(self, logs: Logs, namespace: str, query: Query, observer: Observer) -> None:
+        self._logs = logs
+        self._query = query
+        self._observer = observer
+        self._stack = ExitStack()
+        self._names: dict[int, str] = {}
+        self._words: Words | None = None
+        self._finding: Finding | None = None
+        self._reader: TurnReader | None = None
+        self.namespace = namespace
+        self.how = INDEX
+        self.notes: list[str] = []
+        self.missing: set[str] = set(query.ids or ())
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            words = self._words = self._opened(stack)
+            if words is not None:
+                self._names = words.log_names()
+                self._reader = stack.enter_context(
+                    TurnReader(self._logs, self.namespace, self._names)
+                )
+                self._finding = Finding(words, self._reader.read, self._query, self.notes)
+                known = set(self._names.values())
+                self.missing = {each for each in self.missing if _name(each) not in known}
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _opened(self, stack: ExitStack) -> Words | None:
+        """Return what tells which turns hold what; ``None`` of a namespace that is not there."""
+        wanted = self._query.ids
+        names = None if wanted is None else {_name(each) for each in wanted}
+        folder = self._logs.index_folder(self.namespace, create=False)
+        try:
+            if folder is None:
+                folder = self._logs.index_folder(self.namespace, create=True)
+            if folder is None:
+                return None
+            database = stack.enter_context(Database.open(folder))
+            failed = bring_in_step(database, self._logs, self.namespace, self._observer)
+        except NoIndex as error:
+            self.how = SCAN
+            self.notes.append(f"searched without an index, which takes longer: {error}")
+            from convmem.search.scan import ScannedWords
+
+            return ScannedWords(self._logs, self.namespace, self._query, names, self._observer)
+        for name, why in failed.items():
+            self.notes.append(f"{self._id_of(name)} was not searched (whole): {why}")
+        database.connection.execute("begin")
+        return Lookup(database, names)
+
+    @property
+    def has_less(self) -> bool:
+        """Whether some of what is asked for can be asked for."""
+        return self._finding is not None and self._finding.has_less
+
+    def fits(self, mode: str, cursor: Cursor | None) -> Iterator[Fit]:
+        """Yield what fits, best first; see ``Finding.fits``."""
+        return iter(()) if self._finding is None else self._finding.fits(mode, cursor)
+
+    def conversation_of(self, fit: Fit) -> str:
+        """Return the id of the conversation that holds it."""
+        assert self._words is not None
+        return self._id_of(self._names[self._words.log_of(fit.turn)])
+
+    def hit(self, fit: Fit, reach: int) -> Hit:
+        """Return the hit to show, with so many neighbours each way."""
+        assert self._words is not None and self._reader is not None
+        words, read = self._words, self._reader.read
+        before, after = words.beside([fit.turn], reach)[fit.turn] if reach else ([], [])
+        turn = fit.stored.turn
+        return Hit(
+            namespace=self.namespace,
+            continuation_id=self.conversation_of(fit),
+            turn=turn,
+            score=fit.score,
+            snippet=snippet(text_of(turn), self._query.units),
+            is_match=fit.is_match,
+            before=[read(words.place(each)).turn for each in reversed(before)],
+            after=[read(words.place(each)).turn for each in after],
+        )
+
+    def _id_of(self, name: str) -> str:
+        return self._logs.continuation_id(self.namespace, name) or name
+
+
+def _name(continuation_id: str) -> str:
+    try:
+        return encode_name(continuation_id)
+    except InvalidContinuationId:
+        return ""  # nothing can have that id
