@@ -270,7 +270,8 @@ class Archive:
         [('oslo-trip', 3)]
         """
         from convmem.following import filter_of
-        from convmem.search.grep import Search, hits
+        from convmem.search.grep import Search
+        from convmem.search.grep_hits import hits
         from convmem.search.pattern import Pattern
 
         place = self._namespace if namespace is None else _checked_namespace(namespace)

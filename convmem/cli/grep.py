@@ -196,7 +196,7 @@ class _Objects:
     def turn(self, namespace: str, continuation_id: str, shown: Shown) -> None:
         """See ``Writer``."""
         from convmem.cli.output.machine import TurnWriter, write_object
-        from convmem.search.grep import snippet_of
+        from convmem.search.grep_hits import snippet_of
         from convmem.search.hits import Hit
 
         if shown.match is None:

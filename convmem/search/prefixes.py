@@ -10,6 +10,8 @@ _ENDINGS = (
     "ility ing ion ional ism iti ity ive iveness ivity ization ize izer ly ment ness or ou "
     "ous ously ousness s tional y"
 ).split()
+# No more letters than this are stemmed away: "ousnesses" and a few behind it.
+_LONGEST = 16
 # What stemming puts in the place of an ending; "ing" and "s" for what it does to the letter before.
 _REPLACED_BY = ("", "e", "le", "ing", "s")
 
@@ -24,7 +26,7 @@ def prefix_expression(prefix: str) -> str:
     whole = range(len(prefix), 0, -1)
     beginning = next((prefix[:n] for n in whole if stem(prefix[:n]) == prefix[:n]), prefix[:1])
     asks: dict[str, str] = {}
-    for length in range(1, len(prefix) + 1):
+    for length in range(max(1, len(prefix) - _LONGEST), len(prefix) + 1):
         if _can_end(prefix[length:]):
             for ending in _REPLACED_BY:
                 ask = prefix[:length] + ending

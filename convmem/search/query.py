@@ -23,16 +23,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from convmem.quantities import QuantityError, parse_time
+from convmem.search.folding import folded, is_unspaced
 from convmem.search.prefixes import prefix_expression
-from convmem.search.words import (
-    STOP_WORDS,
-    asked_for,
-    folded,
-    index_tokens,
-    is_unspaced,
-    stem,
-    tokens,
-)
+from convmem.search.words import STOP_WORDS, asked_for, index_tokens, stem, tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ _BLOCK_BYTES = 256 << 10
 # What a pass over a byte costs and what a look at a place does, in ns; and how much text is
 # counted to learn which letters are rare in it.
 _PASS_COST = 0.045
-_LOOK_COST = 1000.0
-_SAMPLE_BYTES = 16 << 10
+_LOOK_COST = 3000.0
+_SAMPLE_BYTES = 64 << 10
 _MOST_SPELLINGS = 16
 _LONGEST_WINDOW = 4
 _LOOKED_AT = 16
@@ -138,8 +138,9 @@ class RawScan:
                 needles = list(map(b"".join, product(*some[first:behind])))
                 if len(needles) > _MOST_SPELLINGS:
                     break
-                seen = sum(map(sample.count, needles))
-                cost = len(needles) * _PASS_COST + seen / max(1, len(sample)) * _LOOK_COST
+                # What is not seen in a sample may still be there at times.
+                seen = sum(map(sample.count, needles)) + 0.5
+                cost = len(needles) * _PASS_COST + seen / (len(sample) + 1) * _LOOK_COST
                 if cost < best:
                     best, self._needles = cost, needles
 

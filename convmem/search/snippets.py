@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from itertools import islice
 
+from convmem.search.folding import composed
 from convmem.search.hits import Snippet
-from convmem.search.words import STOP_WORDS, composed, placed, stem, tokens
+from convmem.search.stem import stem
+from convmem.search.words import CAMEL_PART, STOP_WORDS, placed, tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +22,11 @@ if TYPE_CHECKING:
 
 _MAX_LOOKED_AT = 256 * 1024
 _MAX_REGIONS = 8
+_MAX_UNITS = 64
 _LEFT_OUT = "…"
 # Spaces, control characters, and marks that turn the direction of what follows.
-_BLANKS = re.compile("[\\s\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 _CAMEL_WORD = re.compile("[0-9A-Za-z]*[a-z][A-Z][0-9A-Za-z]*")
-_CAMEL_PART = re.compile("[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
+_BLANKS = re.compile("[\\s\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 
 
 def snippet(text: str, units: Iterable[Unit], *, width: int = 160) -> Snippet:
@@ -33,7 +36,7 @@ def snippet(text: str, units: Iterable[Unit], *, width: int = 160) -> Snippet:
     every hit in it marked. Without a hit it is the beginning. Of a long text no more than some
     256 KiB are looked at for each place where something may be.
     """
-    wanted = list(units)
+    wanted = list(islice(units, _MAX_UNITS))
     beginning = _Region(text, 0, wanted)
     best = beginning
     if not beginning.hits:
@@ -82,57 +85,61 @@ def _beginning(word: str) -> str:
 
 
 def _hits(text: str, units: Sequence[Unit]) -> list[_Hit]:
-    """Return the places of *units* in *text*, in order; of a unit that is nowhere, of its words."""
-    found = list(placed(text))
-    here = [token for token, _, _ in found]
-    stems = list(map(stem, here))
-    at_stem: dict[str, list[int]] = {}
-    for at, each in enumerate(stems):
-        at_stem.setdefault(each, []).append(at)
+    """Return where *units* are in *text*, in order; of a phrase that is not there, its words."""
+    words = _Words(placed(text))
+    parts = _Words(_camel_parts(text))
     hits: list[_Hit] = []
-
-    def add(number: int, words: Sequence[str], is_exact: bool, is_prefix: bool) -> bool:
-        whole = list(words[:-1] if is_prefix else words)
-        same = whole if is_exact else list(map(stem, whole))
-        line = here if is_exact else stems
-        count = len(words)
-        if whole:
-            starts: Iterable[int] = at_stem.get(stem(whole[0]), ())
-        else:
-            starts = [at for at, token in enumerate(here) if token.startswith(words[0])]
-        before = len(hits)
-        for at in starts:
-            last = at + count - 1
-            if last >= len(here) or line[at : at + len(whole)] != same:
-                continue
-            if is_prefix and not here[last].startswith(words[-1]):
-                continue
-            hits.append((found[at][1], found[last][2], number))
-        return len(hits) > before
-
     for number, unit in enumerate(units):
-        is_there = add(number, unit.words, unit.is_exact, unit.is_prefix)
-        if len(unit.words) == 1:
-            if not unit.is_exact:
-                hits += _in_camel_case(text, unit, number)
-        elif not is_there:
-            parts = [tuple(tokens(token)) for token in unit.asked]
-            for words in parts:
-                if len(words) > 1 or words[0] not in STOP_WORDS:
-                    add(number, words, False, False)
+        found = words.places(unit.words, unit.is_exact, unit.is_prefix)
+        if len(unit.words) == 1 and not unit.is_exact:
+            found += parts.places(unit.words, False, unit.is_prefix)
+        elif not found:
+            for asked in unit.asked:
+                if asked not in STOP_WORDS:
+                    found += words.places(tokens(asked), False, False)
+        hits += ((start, end, number) for start, end in found)
     hits.sort()
     return hits
 
 
-def _in_camel_case(text: str, unit: Unit, number: int) -> Iterator[_Hit]:
-    """Yield where the word of *unit* is a part of a longer one."""
-    word = unit.words[0]
-    other = stem(word)
-    for whole in _CAMEL_WORD.finditer(text):
-        for part in _CAMEL_PART.finditer(text, whole.start(), whole.end()):
-            lower = part[0].lower()
-            if lower.startswith(word) if unit.is_prefix else stem(lower) == other:
-                yield part.start(), part.end(), number
+def _camel_parts(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield the parts of camelCase words in *text*, in lower case, and where each stands."""
+    for word in _CAMEL_WORD.finditer(text):
+        for part in CAMEL_PART.finditer(text, word.start(), word.end()):
+            yield part[0].lower(), part.start(), part.end()
+
+
+class _Words:
+    """Words in order, each with where it stands."""
+
+    def __init__(self, placed_words: Iterable[tuple[str, int, int]]) -> None:
+        self._placed = list(placed_words)
+        self._tokens = [token for token, _, _ in self._placed]
+        self._stems = list(map(stem, self._tokens))
+        self._at: dict[str, list[int]] = {}
+        for at, each in enumerate(self._stems):
+            self._at.setdefault(each, []).append(at)
+
+    def places(
+        self, words: Sequence[str], is_exact: bool, is_prefix: bool
+    ) -> list[tuple[int, int]]:
+        """Return where *words* stand one behind the other, from the first to the last of them."""
+        whole = list(words[:-1] if is_prefix else words)
+        here = self._tokens if is_exact else self._stems
+        wanted = whole if is_exact else list(map(stem, whole))
+        last = len(words) - 1
+        found: list[tuple[int, int]] = []
+        for at in self._starts(whole, words[-1]):
+            if here[at : at + len(wanted)] != wanted or at + last >= len(here):
+                continue
+            if not is_prefix or self._tokens[at + last].startswith(words[-1]):
+                found.append((self._placed[at][1], self._placed[at + last][2]))
+        return found
+
+    def _starts(self, whole: Sequence[str], prefix: str) -> Iterable[int]:
+        if whole:
+            return self._at.get(stem(whole[0]), ())
+        return (at for at, token in enumerate(self._tokens) if token.startswith(prefix))
 
 
 def _cut(region: _Region, width: int) -> Snippet:

@@ -68,11 +68,13 @@ class Question:
         text: The question.
         category: 1-5, see ``CATEGORIES``; 0 where the file gives none.
         evidence: The ``dia_id`` of each turn that answers it, once, as far as they exist.
+        wording: Of our own sets: whether it has the ``same`` words as those turns, or ``other``.
     """
 
     text: str
     category: int
     evidence: list[str]
+    wording: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def _sample(value: dict[str, Any], name: str) -> Sample:
             str(each["question"]),
             int(each.get("category") or 0),
             [one for one in evidence_ids(each.get("evidence", [])) if one in known],
+            str(each.get("wording", "")),
         )
         for each in value.get("qa") or []
         if each.get("question")

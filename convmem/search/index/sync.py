@@ -365,7 +365,7 @@ class _Round:
             )
             start += len(piece)
         self._sql.execute(
-            "update total set turns = turns + ?, characters = characters + ?",
+            "update total set turns = turns + ?, characters = characters + ? where one = 1",
             (len(fresh), sum(len(row[4]) for row in fresh)),
         )
         fresh.clear()
@@ -377,7 +377,7 @@ class _Round:
         ).fetchone()
         if found is not None and found[1] < BLOCK:
             return int(found[0]), int(found[1])
-        self._sql.execute("update total set blocks = blocks + 1")
+        self._sql.execute("update total set blocks = blocks + 1 where one = 1")
         (block,) = self._sql.execute("select blocks from total").fetchone()
         self._sql.execute("insert into block values (?, ?, 0, null)", (block, log.log))
         return int(block), 0
@@ -398,7 +398,8 @@ class _Round:
             characters += row[4]
         if turns:
             self._sql.execute(
-                "update total set turns = turns - ?, characters = characters - ?, gone = gone + ?",
+                "update total set turns = turns - ?, characters = characters - ?, gone = gone + ?"
+                " where one = 1",
                 (turns, characters, turns),
             )
 

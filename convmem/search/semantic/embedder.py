@@ -142,6 +142,8 @@ def open_embedder(
     model_file: str | None = None,
     threads: int = 1,
     windows: int = 1,
+    attempts: int = 5,
+    answer_seconds: float = 60.0,
 ) -> Watched:
     """Return the embedder that *setting* names; see this file's beginning.
 
@@ -153,6 +155,8 @@ def open_embedder(
         model_file: Another model for ``minilm``.
         threads: How many cores ``minilm`` uses; 0 for all.
         windows: In how many parts ``minilm`` embeds a long text.
+        attempts: How often a busy endpoint is asked.
+        answer_seconds: How long one answer of an endpoint may take.
 
     Raises:
         UsageError: There is no such embedder, or what it needs is not installed.
@@ -170,7 +174,9 @@ def open_embedder(
         )
     if "://" in setting:
         remote = import_module("convmem.search.semantic.remote")
-        endpoint = remote.Endpoint.parse(setting, key=key)
+        endpoint = remote.Endpoint.parse(
+            setting, key=key, attempts=attempts, answer_seconds=answer_seconds
+        )
         return Watched(endpoint.embed, endpoint.name, endpoint.dimensions)
     return _plugged(setting)
 

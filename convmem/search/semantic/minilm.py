@@ -69,7 +69,8 @@ class MiniLM:
     def __init__(
         self, *, model_file: str | None = None, threads: int = 1, windows: int = 1
     ) -> None:
-        data = _bytes_of(_installed() if model_file is None else model_file)
+        path = _installed() if model_file is None else model_file
+        data = _bytes_of(path)
         digest = hashlib.sha256(data).hexdigest()
         if model_file is None and digest != SHA256:
             raise UsageError(
@@ -83,7 +84,17 @@ class MiniLM:
         self._texts = 0
         # Kept until the model has been made ready for many texts.
         self._data: bytes | None = data
-        self._session = _session(data, threads, is_for_many=False)
+        try:
+            self._session = _session(data, threads, is_for_many=False)
+        except UsageError:
+            raise
+        except Exception as error:
+            # onnxruntime has an error class for each reason, and no common one.
+            said = str(error).splitlines()[0]
+            raise UsageError(
+                f"{path} is no model that onnxruntime takes: {said}",
+                hint="a model file is an ONNX file, as sentence-transformers exports it",
+            ) from error
         self.dimensions = int(self._session.get_outputs()[0].shape[-1])
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

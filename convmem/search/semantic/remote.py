@@ -31,8 +31,8 @@ _MAX_TEXTS = 64
 _MAX_CHARACTERS = 128_000
 # A model reads some hundred to some thousand words; servers refuse what is longer.
 _MAX_TEXT = 8_000
-_ANSWER_SECONDS = 60.0
-_ATTEMPTS = 5
+ANSWER_SECONDS = 60.0
+ATTEMPTS = 5
 _LONGEST_WAIT_SECONDS = 60.0
 _RETRIED = frozenset((408, 425, 429, 500, 502, 503, 504))
 # A vector of 8,192 numbers of 25 characters each.
@@ -47,6 +47,7 @@ class Endpoint:
     Attributes:
         name: Its address and model: what its vectors are known by.
         dimensions: How many numbers the setting asks of a vector; ``None`` leaves it to the model.
+        attempts: How often a busy endpoint is asked in all.
         answer_seconds: How long one answer may take.
     """
 
@@ -57,6 +58,7 @@ class Endpoint:
         "_sleep",
         "_url",
         "answer_seconds",
+        "attempts",
         "dimensions",
         "name",
     )
@@ -68,7 +70,8 @@ class Endpoint:
         *,
         key: str | None = None,
         dimensions: int | None = None,
-        answer_seconds: float = _ANSWER_SECONDS,
+        attempts: int = ATTEMPTS,
+        answer_seconds: float = ANSWER_SECONDS,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._url = url
@@ -76,12 +79,20 @@ class Endpoint:
         self._key = key
         self._sleep = sleep
         self._open = urllib.request.build_opener(_NoRedirection).open
+        self.attempts = attempts
         self.answer_seconds = answer_seconds
         self.dimensions = dimensions
         self.name = f"{url} {model}" + ("" if dimensions is None else f" {dimensions}")
 
     @classmethod
-    def parse(cls, setting: str, *, key: str | None = None) -> Endpoint:
+    def parse(
+        cls,
+        setting: str,
+        *,
+        key: str | None = None,
+        attempts: int = ATTEMPTS,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> Endpoint:
         """Return the endpoint that ``https://host/v1/embeddings?model=NAME`` means.
 
         ``&dimensions=N`` asks for shorter vectors where the model can give them; other parameters
@@ -121,13 +132,20 @@ class Endpoint:
             (parts.scheme, parts.netloc, parts.path or "/", urllib.parse.urlencode(rest), "")
         )
         dimensions = None if wanted is None else int(wanted)
-        return cls(url, model, key=key, dimensions=dimensions)
+        return cls(
+            url,
+            model,
+            key=key,
+            dimensions=dimensions,
+            attempts=attempts,
+            answer_seconds=answer_seconds,
+        )
 
     def embed(self, texts: list[str]) -> NDArray[np.float32]:
         """Return a row for each text, as the endpoint gave it.
 
-        Of a long text the first 8,000 characters are sent. A busy endpoint is asked five times in
-        all, with longer and longer waits between, or with those that it asks for.
+        Of a long text the first 8,000 characters are sent. A busy endpoint is asked
+        ``attempts`` times, with longer and longer waits between, or with those that it asks for.
 
         Raises:
             EmbedderError: It cannot be reached, refused, or did not answer with vectors.
@@ -151,7 +169,7 @@ class Endpoint:
         headers = {"Content-Type": "application/json", "User-Agent": "convmem"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, self.attempts + 1):
             wanted_wait = None
             request = urllib.request.Request(self._url, body, headers)
             try:
@@ -172,10 +190,10 @@ class Endpoint:
                 failure = str(reason) or type(reason).__name__
                 if not isinstance(reason, _PASSING):
                     raise self._unreached(failure, attempt) from error
-            if attempt < _ATTEMPTS:
+            if attempt < self.attempts:
                 wait = 0.5 * 2**attempt * random.uniform(0.5, 1)
                 self._sleep(min(wanted_wait or wait, _LONGEST_WAIT_SECONDS))
-        raise self._unreached(failure, _ATTEMPTS)
+        raise self._unreached(failure, self.attempts)
 
     def _read(self, answer: IO[bytes], most: int) -> bytes:
         """Return what the endpoint says, if it comes to an end in time and measure."""

@@ -84,6 +84,7 @@ class VectorFile:
         "_order",
         "_record",
         "_rows",
+        "_size",
         "_sorted",
         "begun_anew",
         "count",
@@ -98,6 +99,7 @@ class VectorFile:
         self._is_writer = is_writer
         self._fd = -1
         self._record = _record(dimensions)
+        self._size: int = self._record.itemsize
         self._rows = max(_NUMBERS // dimensions, 1)
         self.name = name_of(embedder)
         self.dimensions = dimensions
@@ -282,7 +284,7 @@ class VectorFile:
         Half a second for a million.
         """
         bad = []
-        size = self._record.itemsize
+        size = self._size
         for start, records in self._pieces(None):
             data = memoryview(records.tobytes())
             checks = records["check"].tolist()
@@ -297,7 +299,7 @@ class VectorFile:
         return os.path.join(self._folder.path, self.name)
 
     def _place(self, position: int) -> int:
-        return _HEADER_BYTES + position * self._record.itemsize
+        return _HEADER_BYTES + position * self._size
 
     def _is_current(self) -> bool:
         try:
@@ -350,7 +352,7 @@ class VectorFile:
         else:
             raise _Damaged("was damaged")
         # One that was copied while it grew may be shorter than it says.
-        there = (os.fstat(self._fd).st_size - _HEADER_BYTES) // self._record.itemsize
+        there = (os.fstat(self._fd).st_size - _HEADER_BYTES) // self._size
         self.count = min(count, there)
 
     def _make(self) -> None:
@@ -408,10 +410,10 @@ class VectorFile:
 
     def _read(self, first: int, end: int) -> NDArray[np.void]:
         try:
-            data = read_exactly(self._fd, (end - first) * self._record.itemsize, self._place(first))
-            if len(data) < (end - first) * self._record.itemsize:
+            data = read_exactly(self._fd, (end - first) * self._size, self._place(first))
+            if len(data) < (end - first) * self._size:
                 # Somebody has cut it: what is missing is like nothing.
-                data = data.ljust((end - first) * self._record.itemsize, b"\0")
+                data = data.ljust((end - first) * self._size, b"\0")
             return np.frombuffer(data, self._record)
         except OSError as error:
             raise storage_error(error, f"cannot read {self._where()}") from error
