@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from convmem.log.removing.trash import TrashFile
     from convmem.rules import Rules
     from convmem.search.hits import Hit
+    from convmem.search.page import SearchPage
+    from convmem.search.upkeep import IndexReport
     from convmem.stores.health import Health, Limits
     from convmem.stores.protocol import Store
     from convmem.stores.recorded_lines import RecordedLines
@@ -421,6 +423,28 @@ class Archive:
         else:
             places = [self._namespace if namespace is None else _checked_namespace(namespace)]
         return search(store.logs, places, request, self._observer)
+
+    def index(self, namespace: str | None = None, *, rebuild: bool = False) -> IndexReport:
+        """Bring the index that ``search`` uses in step now, rather than with the next search.
+
+        Costs what changed since, or with *rebuild* all: then it is made anew. The observer is
+        told of it as the task ``indexing``.
+
+        Raises:
+            StorageError: There can be no index here; ``search`` goes without one.
+            LockTimeout: Another process is indexing, and does not come to an end.
+        """
+        from convmem.search.upkeep import bring_up
+
+        place = self._namespace if namespace is None else _checked_namespace(namespace)
+        return bring_up(self._open_store().logs, place, self._observer, rebuild=rebuild)
+
+    def drop_index(self, namespace: str | None = None) -> int:
+        """Remove the index of a namespace and return its bytes. The next search makes it anew."""
+        from convmem.search.upkeep import drop
+
+        place = self._namespace if namespace is None else _checked_namespace(namespace)
+        return drop(self._open_store().logs, place)
 
     def trash(self, *, namespace: str | None = None) -> list[TrashFile]:
         """Return what is in the trash of a namespace, oldest first."""

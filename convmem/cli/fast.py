@@ -32,6 +32,8 @@ def parse(words: Sequence[str], env: Mapping[str, str], table: Verbs = TABLE) ->
     verb = table.get(words[at])
     if verb is None:
         return None
+    if verb.has_minus_words:
+        words = with_minus_words_behind(verb, words, at + 1)
     given: Values = {}
     loose: list[str] = []
     if _read(words, at + 1, _by_flag(COMMON + verb.options), given, loose) is None:
@@ -39,6 +41,41 @@ def parse(words: Sequence[str], env: Mapping[str, str], table: Verbs = TABLE) ->
     if not _place(verb, loose, given):
         return None
     return request(verb, given, outer, env)
+
+
+def verb_in(words: Sequence[str], table: Verbs) -> tuple[int, Verb] | None:
+    """Return where the verb stands among *words*, and which; ``None`` where only Typer can tell."""
+    at = _read(words, 0, _by_flag(COMMON), {}, None)
+    verb = None if at is None or at == len(words) else table.get(words[at])
+    return None if at is None or verb is None else (at, verb)
+
+
+def with_minus_words_behind(verb: Verb, words: Sequence[str], start: int) -> Sequence[str]:
+    """Return *words* with those such as ``-train`` moved to the end, behind ``--``.
+
+    Both readers call this first, so that neither takes ``-rain`` for ``-r ain``. A number may
+    still stand right behind its flag, as in ``-n5``.
+    """
+    flags = _by_flag(COMMON + verb.options)
+    kept = list(words[:start])
+    minus: list[str] = []
+    at = start
+    while at < len(words) and words[at] != "--":
+        word = words[at]
+        option = flags.get(word)
+        if option is not None and option.takes != "flag":
+            kept += words[at : at + 2]
+            at += 2
+            continue
+        at += 1
+        is_flag = word in flags or word[:2] == "--" or len(word) < 3 or word[0] != "-"
+        if is_flag or (word[:2] in flags and word[2:].isdecimal()):
+            kept.append(word)
+        else:
+            minus.append(word)
+    if not minus:
+        return words
+    return [*kept, "--", *minus, *words[at + 1 :]]
 
 
 def _by_flag(options: Sequence[Option]) -> dict[str, Option]:

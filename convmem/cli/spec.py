@@ -104,10 +104,20 @@ class Verb(_Plain):
     """One command: ``target`` is ``"module:function"``, imported only when the verb is used.
 
     ``description`` is the long help: paragraphs parted by an empty line; a paragraph whose lines
-    begin with a space keeps its layout.
+    begin with a space keeps its layout. With ``has_minus_words`` a word such as ``-train`` is one
+    of the arguments, and short flags stand alone; see ``fast.with_minus_words_behind``.
     """
 
-    __slots__ = ("arguments", "description", "hidden", "name", "options", "short", "target")
+    __slots__ = (
+        "arguments",
+        "description",
+        "has_minus_words",
+        "hidden",
+        "name",
+        "options",
+        "short",
+        "target",
+    )
 
     def __init__(
         self,
@@ -119,6 +129,7 @@ class Verb(_Plain):
         arguments: tuple[Argument, ...] = (),
         options: tuple[Option, ...] = (),
         hidden: bool = False,
+        has_minus_words: bool = False,
     ) -> None:
         self.name = name
         self.short = short
@@ -127,6 +138,7 @@ class Verb(_Plain):
         self.arguments = arguments
         self.options = options
         self.hidden = hidden
+        self.has_minus_words = has_minus_words
 
 
 class Context(_Plain):

@@ -8,13 +8,14 @@ at once. Of words that stand in more turns than that, the newest turns are ranke
 from __future__ import annotations
 
 from heapq import nlargest
+from itertools import accumulate
 
 from convmem.search.index.database import UNSAID
 from convmem.search.index.lookup import Passes, Wanted
 from convmem.search.index.rows import micros_of
 from convmem.search.page import ALL
 from convmem.search.query import Unit, holds
-from convmem.search.ranking import ONE_TALK_SECONDS, REACH, Facts, rank
+from convmem.search.ranking import ONE_TALK_SECONDS, REACH, Facts, Ranked, rank
 from convmem.search.ranking import Unit as Held
 from convmem.search.said import text_of
 from convmem.search.words import stem, tokens
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from convmem.search.index import lookup
     from convmem.search.page import Cursor
     from convmem.search.query import Query
-    from convmem.search.ranking import Ranked
 
     class Words(Protocol):
         """Which turns hold what: the index, or a scan. ``lookup.Lookup`` says what each does."""
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         def log_of(self, turn: int) -> int: ...
         def count(self, wanted: Wanted, most: int) -> int: ...
         def matching(self, wanted: Wanted, most: int = -1) -> list[int]: ...
-        def newest(self, wanted: Wanted, most: int, passes: Passes) -> list[int]: ...
+        def newest(self, wanted: Wanted | None, most: int, passes: Passes) -> list[int]: ...
         def learn(self, turns: Collection[int]) -> None: ...
         def beside(
             self, turns: Collection[int], reach: int, within_seconds: float = ...
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
         def place(self, turn: int) -> lookup.Place: ...
 
 
-MOST = 20_000
+MOST = 10_000
 """So many turns that hold a word are looked at for it; beyond that only the newest."""
 
-_NEWEST = 2000
+_NEWEST = 500
 # Rarer words of a longer query tell more than enough.
 _MOST_UNITS = 32
 _MOST_COUNTED = 256
@@ -155,13 +155,16 @@ class Finding:
     def _all(self) -> list[Ranked]:
         units = self._units()[:_MOST_COUNTED]
         if not units:
-            return []
+            return self._newest() if self._query.is_narrowed else []
         wanted = Wanted(units, excluded=self._excluded)
         rows = self._rows(wanted)
-        held = [
-            Held(rows, max(len(rows), self._words.count(Wanted([unit]), MOST))) for unit in units
-        ]
-        return [each for each in self._rank(held) if each.is_match]
+        # What all hold is worth the same to each: one unit stands for it.
+        return [each for each in self._rank([Held(rows, len(rows))]) if each.is_match]
+
+    def _newest(self) -> list[Ranked]:
+        """Return the newest of the turns that pass, where nothing is asked for but that."""
+        turns = self._words.newest(None, _NEWEST, self._passes)
+        return [Ranked(turn, 0.0, True) for turn in turns]
 
     def _some(self) -> list[Ranked]:
         parts = self._parts()[:_MOST_COUNTED]
@@ -170,7 +173,7 @@ class Finding:
         del parts[_MOST_UNITS:]
         if not parts:
             return []
-        light = [part for part in parts if counts[part] < MOST]
+        light = self._light(parts, counts)
         required = [unit for unit in self._query.units if unit.is_exact]  # what was quoted
         if required:
             rows = set(self._rows(Wanted(required, excluded=self._excluded)))
@@ -191,6 +194,11 @@ class Finding:
             if holding:
                 held.append(Held(holding, counts[part], is_name=self._is_name(part)))
         return self._rank(held)
+
+    def _light(self, parts: list[Unit], counts: dict[Unit, int]) -> list[Unit]:
+        """Return the rarest of *parts*: those whose turns can all be looked at."""
+        sums = accumulate(counts[part] for part in parts)
+        return [part for part, turns in zip(parts, sums, strict=True) if turns < MOST]
 
     def _rows(self, wanted: Wanted) -> Collection[int]:
         """Return the turns to rank: all that are wanted and pass, or the newest of too many."""
@@ -232,6 +240,7 @@ class Finding:
             newest=newest,
             beside=lambda turns: words.beside(turns, REACH, ONE_TALK_SECONDS),
             facts=facts,
+            most=_NEWEST,
         )
 
     def _holds(self, stored: StoredTurn, mode: str) -> bool:

@@ -57,7 +57,7 @@ def fold(text: str) -> str:
     if len(_beyond_ascii(text[:_LOOKED_AT])) > _MAX_REPLACED:
         return _full_width(text).translate(FOLDED)
     distinct = _beyond_ascii(text)
-    if len(distinct) > _MAX_REPLACED or max(distinct, default="") >= "\uff66":
+    if len(distinct) > _MAX_REPLACED or any(map(_HALF_WIDTH.match, distinct)):
         return _full_width(text).translate(FOLDED)
     for letter in distinct:
         text = text.replace(letter, FOLDED[ord(letter)])

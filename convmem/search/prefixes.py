@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convmem.search.stem import stem
+from convmem.search.stem import LONGEST, stem
 
 _ENDINGS = (
     "abilities ability able ably al alism ality ance ancy ant ate ation ative ator e ed ement "
@@ -11,7 +11,7 @@ _ENDINGS = (
     "ous ously ousness s tional y"
 ).split()
 # No more letters than this are stemmed away: "ousnesses" and a few behind it.
-_LONGEST = 16
+_MOST_CUT_OFF = 16
 # What stemming puts in the place of an ending; "ing" and "s" for what it does to the letter before.
 _REPLACED_BY = ("", "e", "le", "ing", "s")
 
@@ -23,10 +23,12 @@ def prefix_expression(prefix: str) -> str:
     the longest beginning is asked for that is its own stem; and what longer words can be stemmed
     to, as ``painting`` is ``paint`` in the index, which ``painti*`` would not find.
     """
+    if len(prefix.encode()) > LONGEST:
+        return f'"{prefix}"*'  # words so long are not stemmed
     whole = range(len(prefix), 0, -1)
     beginning = next((prefix[:n] for n in whole if stem(prefix[:n]) == prefix[:n]), prefix[:1])
     asks: dict[str, str] = {}
-    for length in range(max(1, len(prefix) - _LONGEST), len(prefix) + 1):
+    for length in range(max(1, len(prefix) - _MOST_CUT_OFF), len(prefix) + 1):
         if _can_end(prefix[length:]):
             for ending in _REPLACED_BY:
                 ask = prefix[:length] + ending

@@ -103,6 +103,12 @@ class Query:
     until: datetime | None = None
     meta: tuple[tuple[tuple[str, ...], str], ...] = ()
 
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether there is anything but words that tells which turns are wanted."""
+        filters = (self.roles, self.ids, self.since, self.until, self.namespaces)
+        return bool(self.meta or self.excluded) or any(each is not None for each in filters)
+
     def holds_in(self, text: str) -> bool:
         """Whether *text* holds each unit, and nothing that is excluded."""
         said = _Said(text)

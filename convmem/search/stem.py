@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-_SHORTEST, _LONGEST = 3, 64
+LONGEST = 64
+"""In bytes; longer words are their own stem."""
+
+_SHORTEST = 3
 _VOWELS = frozenset("aeiou")
 
 
@@ -39,9 +42,9 @@ def stem(token: str) -> str:
     if token[-1:] > "z" or len(token) < 2:
         return token  # each rule looks for an ASCII ending
     if token.isascii():
-        return _stem(token) if _SHORTEST <= len(token) <= _LONGEST else token
+        return _stem(token) if _SHORTEST <= len(token) <= LONGEST else token
     coded = token.encode()
-    if not _SHORTEST <= len(coded) <= _LONGEST:
+    if not _SHORTEST <= len(coded) <= LONGEST:
         return token
     # One character for each byte: lengths and patterns are those of bytes.
     return _stem(coded.decode("latin-1")).encode("latin-1").decode()

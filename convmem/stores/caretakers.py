@@ -5,7 +5,7 @@ Each is a part of a ``Store`` by itself, so that an engine is written, and read,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -180,10 +180,10 @@ class Overview(Protocol):
 class Logs(Protocol):
     """The logs as they lie there, by file name: for what is derived from all of them."""
 
-    def stamps(self, namespace: str) -> dict[str, str]:
+    def stamps(self, namespace: str, *, known: Container[str] = ()) -> dict[str, str]:
         """Return, for the name of each log, text that changes whenever the log does.
 
-        Costs one look at each; none is opened.
+        Costs one look at each, less where the name is among *known* ones; none is opened.
         """
 
     def stamp(self, namespace: str, name: str) -> str | None:

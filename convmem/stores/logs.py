@@ -9,6 +9,7 @@ from convmem.stores.log_files import COMPRESSED, stamp_of, states
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from collections.abc import Container
 
     from convmem.log.files import Folder
     from convmem.stores.places import Places
@@ -22,14 +23,14 @@ class DirectoryLogs:
     def __init__(self, places: Places) -> None:
         self._places = places
 
-    def stamps(self, namespace: str) -> dict[str, str]:
+    def stamps(self, namespace: str, *, known: Container[str] = ()) -> dict[str, str]:
         """See ``Logs.stamps``."""
         folder = self._folder(namespace)
         if folder is None:
             return {}
         try:
             return {
-                name: _stamp(is_compressed, state) for name, is_compressed, state in states(folder)
+                name: _stamp(is_compressed, state) for name, is_compressed, state in states(folder, known=known)
             }
         except OSError as error:
             raise storage_error(error, f"cannot read {folder.path}") from error

@@ -74,6 +74,7 @@ class FoundWriter:
             fitting = self._fitting(line, marks, max(1, columns - 2))
             rows.append(f"  {fitting}" if fitting else "")
         self._sink.write("\n".join(rows) + "\n")
+        self._sink.flush()  # whoever looks wants the first before the last is found
 
     def apart(self) -> None:
         """Say that turns are left out here."""

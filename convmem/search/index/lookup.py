@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Range: TypeAlias = tuple[int, int]
 
 _AT_ONCE = 500
+# A look into one range costs as much as some dozens of turns.
+_BLOCKS_AT_ONCE = 8
+_EVERYWHERE = [(0, 1 << 62)]
 
 
 class Facts:
@@ -162,7 +165,7 @@ class Lookup:
     def matching(self, wanted: Wanted, most: int = -1) -> list[int]:
         """Return the turns that *wanted* is in, in order; with *most*, so many of them."""
         found: list[int] = []
-        for rows in self._matches(wanted.expression, self._ranges or [(0, 1 << 62)], most):
+        for rows in self._matches(wanted, _EVERYWHERE if self._ranges is None else self._ranges, most):
             for turn, size, micros, role, mark, asks in rows:
                 found.append(turn)
                 self.facts[turn] = Facts(size, micros, role, mark, asks)
@@ -171,32 +174,45 @@ class Lookup:
         return found
 
     def _matches(
-        self, expression: str, ranges: Iterable[Range], most: int = -1
+        self, wanted: Wanted | None, ranges: Iterable[Range], most: int = -1
     ) -> Iterator[list[tuple[int, int, int | None, int, int, int]]]:
-        for first, last in ranges:
+        for each in ranges:
+            if wanted is None:
+                statement = "from turn where turn between ? and ? limit ?"
+                values: tuple[Any, ...] = (*each, most)
+            else:
+                statement = (
+                    "from words join turn on turn = words.rowid"
+                    " where words match ? and words.rowid between ? and ? limit ?"
+                )
+                values = (wanted.expression, *each, most)
             yield self._sql.execute(
-                "select turn, size, ts, role, mark, asks from words join turn on turn = words.rowid"
-                " where words match ? and words.rowid between ? and ? limit ?",
-                (expression, first, last, most),
+                f"select turn, size, ts, role, mark, asks {statement}", values
             ).fetchall()
 
-    def newest(self, wanted: Wanted, most: int, passes: Passes) -> list[int]:
+    def newest(self, wanted: Wanted | None, most: int, passes: Passes) -> list[int]:
         """Return the *most* newest turns that *wanted* is in and that pass, newest first.
 
-        Looks at the blocks with the newest turns first, and at no more than it must.
+        Looks at the blocks with the newest turns first, and at no more than it must. Turns
+        without a time are never among them. Without *wanted* any turn will do.
         """
         found: list[tuple[int, int]] = []
-        blocks = self._sql.execute(
-            "select block, newest from block where newest is not null order by newest desc, block"
-        )
         ranges = self._ranges
-        for block, newest in blocks:
-            if len(found) >= most and newest < found[most - 1][0] >> 32:
-                break
-            first = block * BLOCK
-            if ranges is not None and not any(low <= first <= high for low, high in ranges):
-                continue
-            for rows in self._matches(wanted.expression, [(first, first + BLOCK - 1)]):
+        blocks = self._sql.execute(
+            "select newest, block from block where newest is not null order by newest desc, block"
+        )
+        while True:
+            some = blocks.fetchmany(_BLOCKS_AT_ONCE)
+            if (
+                not some
+                or some[0][0] < (passes.since or some[0][0])
+                or (len(found) >= most and some[0][0] < found[most - 1][0] >> 32)
+            ):
+                return [turn for _, turn in found[:most]]
+            near = _joined(sorted(block for _, block in some))
+            if ranges is not None:
+                near = [each for each in near if _overlap(each, ranges)]
+            for rows in self._matches(wanted, near):
                 for turn, size, micros, role, mark, asks in rows:
                     facts = Facts(size, micros, role, mark, asks)
                     if facts.micros is not None and passes(facts):
@@ -204,7 +220,6 @@ class Lookup:
                         found.append((facts.age, turn))
             found.sort(reverse=True)
             del found[2 * most :]
-        return [turn for _, turn in found[:most]]
 
     # --- what is known of a turn ---------------------------------------------------------------
 
@@ -302,26 +317,26 @@ class Lookup:
 class Passes:
     """Which turns the filters of a query let through, by what the index knows of them.
 
-    Args:
+    Attributes:
         roles: The numbers of the roles that are wanted; ``None``: all that anybody spoke.
         since, until: In microseconds since 1970.
     """
 
-    __slots__ = ("_roles", "_since", "_until")
+    __slots__ = ("roles", "since", "until")
 
     def __init__(self, roles: Collection[int] | None, since: int | None, until: int | None) -> None:
-        self._roles = roles
-        self._since = since
-        self._until = until
+        self.roles = roles
+        self.since = since
+        self.until = until
 
     def __call__(self, facts: Facts) -> bool:
-        if facts.role not in self._roles if self._roles is not None else facts.role == UNSAID:
+        if facts.role not in self.roles if self.roles is not None else facts.role == UNSAID:
             return False
-        if self._since is None and self._until is None:
+        if self.since is None and self.until is None:
             return True
-        if facts.micros is None or (self._since is not None and facts.micros < self._since):
+        if facts.micros is None or (self.since is not None and facts.micros < self.since):
             return False
-        return self._until is None or facts.micros < self._until
+        return self.until is None or facts.micros < self.until
 
 
 def _joined(blocks: list[int]) -> list[Range]:
@@ -334,6 +349,10 @@ def _joined(blocks: list[int]) -> list[Range]:
         else:
             ranges.append((first, last))
     return ranges
+
+
+def _overlap(block: Range, ranges: list[Range]) -> bool:
+    return any(first <= block[1] and block[0] <= last for first, last in ranges)
 
 
 def _marks(values: Sequence[int]) -> str:

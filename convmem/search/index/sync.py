@@ -66,7 +66,7 @@ def bring_in_step(
     failed: dict[str, ConvmemError] = {}
     try:
         for _ in range(_MOST_ROUNDS):
-            todo = _changed(database, logs.stamps(namespace), failed)
+            todo = _changed(database, logs, namespace, failed)
             if todo is None:
                 break
             _Round(database, logs, namespace, observer, failed).run(*todo)
@@ -82,10 +82,11 @@ def bring_in_step(
 
 
 def _changed(
-    database: Database, stamps: dict[str, str], failed: dict[str, ConvmemError]
+    database: Database, logs: Logs, namespace: str, failed: dict[str, ConvmemError]
 ) -> tuple[dict[str, str], list[str]] | None:
     """Return the logs to read with their stamps, and those that are gone; ``None`` for neither."""
     known = dict(database.connection.execute("select name, stamp from log").fetchall())
+    stamps = logs.stamps(namespace, known=known)
     if known == stamps:
         return None
     new = {

@@ -57,7 +57,6 @@ class MiniLM:
     __slots__ = (
         "_data",
         "_lock",
-        "_path",
         "_session",
         "_texts",
         "_threads",

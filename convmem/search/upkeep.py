@@ -1,0 +1,113 @@
+"""Keeping the index of words: brought in step ahead of any search, made anew, removed."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from convmem.errors import StorageError
+from convmem.search.index.database import FILE, Database, NoIndex, remove_from
+from convmem.search.index.sync import bring_in_step
+from convmem.stores.log_files import size_in
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from convmem.errors import ConvmemError
+    from convmem.log.files import Folder
+    from convmem.progress import Observer
+    from convmem.stores.caretakers import Logs
+
+_FILES = (FILE, f"{FILE}-wal")
+
+
+class IndexReport:
+    """What there is after the index was brought in step.
+
+    Attributes:
+        namespace: Whose it is.
+        turns: How many turns it knows.
+        index_bytes: How much room it takes on disk.
+        log_bytes: How much the logs take that it is of.
+        failed: Why, for the id of each conversation that could not be read (whole).
+    """
+
+    __slots__ = ("failed", "index_bytes", "log_bytes", "namespace", "turns")
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        turns: int = 0,
+        index_bytes: int = 0,
+        log_bytes: int = 0,
+        failed: dict[str, ConvmemError] | None = None,
+    ) -> None:
+        self.namespace = namespace
+        self.turns = turns
+        self.index_bytes = index_bytes
+        self.log_bytes = log_bytes
+        self.failed = failed or {}
+
+
+def bring_up(logs: Logs, namespace: str, observer: Observer, *, rebuild: bool) -> IndexReport:
+    """Bring the index of *namespace* in step; with *rebuild* make it anew.
+
+    Raises:
+        StorageError: There can be no index here; searches go without one, and take longer.
+        LockTimeout: Another process is indexing, and does not come to an end.
+    """
+    folder = logs.index_folder(namespace, create=True)
+    if folder is None:  # no such namespace: nothing to index
+        return IndexReport(namespace)
+    try:
+        turns, failed = _in_step(folder, logs, namespace, observer, rebuild=rebuild)
+    except NoIndex as error:
+        raise StorageError(
+            f"there can be no index: {error}", hint="search goes without one, and takes longer"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise StorageError(
+            f"the search index cannot be used: {error}",
+            hint="it is derived: remove it with convmem index --drop, and try again",
+        ) from error
+    return IndexReport(
+        namespace,
+        turns=turns,
+        index_bytes=size_of(logs, namespace),
+        log_bytes=sum(map(size_in, logs.stamps(namespace).values())),
+        failed={logs.continuation_id(namespace, name) or name: why for name, why in failed.items()},
+    )
+
+
+def size_of(logs: Logs, namespace: str) -> int:
+    """Return how many bytes the index of *namespace* takes; 0 without one."""
+    folder = logs.index_folder(namespace, create=False)
+    if folder is None:
+        return 0
+    try:
+        return sum(folder.stat(name).st_size for name in _FILES if folder.has(name))
+    finally:
+        folder.close()
+
+
+def drop(logs: Logs, namespace: str) -> int:
+    """Remove the index of *namespace* and return how many bytes it took. A search makes it anew."""
+    freed = size_of(logs, namespace)
+    folder = logs.index_folder(namespace, create=False)
+    if folder is not None:
+        try:
+            remove_from(folder)
+        finally:
+            folder.close()
+    return freed
+
+
+def _in_step(
+    folder: Folder, logs: Logs, namespace: str, observer: Observer, *, rebuild: bool
+) -> tuple[int, dict[str, ConvmemError]]:
+    """Do the work on the database in *folder*, which is closed by it."""
+    if rebuild:
+        remove_from(folder)  # rather than `remake`, which first needs one that can be opened
+    with Database.open(folder) as database:
+        failed = bring_in_step(database, logs, namespace, observer)
+        (turns,) = database.connection.execute("select turns from total").fetchone()
+    return turns, failed
