@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from convmem.archive import Archive
+    from convmem.context.recalled import Recall
     from convmem.context.tokens import TokenCounter
     from convmem.context.window import ContextWindow, Pinned
     from convmem.log.read import Filter, StoredTurn
@@ -256,6 +257,8 @@ class Conversation(Upkeep):
         pinned: Pinned = (),
         counter: TokenCounter | None = None,
         form: str = "messages",
+        query: str | None = None,
+        recall_tokens: int | None = None,
     ) -> ContextWindow:
         """Return the newest turns that fit a model's budget, oldest first and without a gap.
 
@@ -264,18 +267,29 @@ class Conversation(Upkeep):
         scrubbed are passed over. Reads the end of the log as far as it needs, and its first turn;
         state is never in it.
 
+        With *query*, older turns that fit it best are recalled, too, inside the same budget: of
+        the log, and of the trash where a summary stands for them. ``window.recalled`` has them,
+        each with its ``id``, ``seq`` and ``ts``. The index that ``Archive.search`` uses is brought
+        in step first; the files of the trash are read, some 20 MB a second.
+
         Args:
             max_tokens: How many tokens all of it may take, what is pinned included.
-            max_turns: How many turns; at least one of the two bounds must be given.
+            max_turns: How many turns, what is recalled not counted; at least one of the two
+                bounds must be given.
             pinned: What comes first, whatever else fits: a text (a system message), a ``Turn``,
                 a mapping with role and content, or several of these.
             counter: Who counts tokens; by default an estimate, meant to be a little too high.
                 ``convmem.context.tokens.token_counter("o200k_base")`` is an exact one.
             form: What is counted: ``messages`` or ``text``, for ``as_messages`` or ``as_text``.
+            query: What older turns are recalled for, as ``Archive.search`` takes it.
+            recall_tokens: How many tokens are set aside for them; by default a third of the
+                budget, or 2,000 without one. What they leave goes to the newest turns, and what
+                these leave goes to them. The newest turn comes before both.
 
         Raises:
             ConversationNotFound: There is no such conversation.
             UsageError: A bound is wrong, or what is pinned takes more than the budget.
+            LockTimeout: With *query*: another process is indexing, and does not come to an end.
 
         >>> archive.conversation("oslo-trip").context(max_tokens=4000).as_messages()
         [{'role': 'user', 'content': 'And by train?'}, …]
@@ -284,6 +298,7 @@ class Conversation(Upkeep):
 
         from convmem.context.window import window_of
 
+        wish = self._recall(query, recall_tokens)
         stored = self._store().newest_first(
             self.namespace, self.continuation_id, damaged=self._damaged()
         )
@@ -297,7 +312,38 @@ class Conversation(Upkeep):
                 pinned=pinned,
                 counter=counter,
                 form=form,
+                recall=wish,
             )
+
+    def _recall(self, query: str | None, tokens: int | None) -> Recall | None:
+        """Return what ``context`` is to recall.
+
+        Raises:
+            UsageError: It cannot be meant.
+        """
+        if tokens is not None and (type(tokens) is not int or tokens < 0):
+            raise UsageError(f"recall_tokens must be a whole number, 0 or more, not {tokens!r}")
+        if query is None:
+            if tokens is not None:
+                raise UsageError("recall_tokens means nothing without a query")
+            return None
+        from datetime import UTC, datetime
+
+        from convmem.context.recalled import Recall
+        from convmem.search.memories import Memories, memories
+
+        def find(is_wanted: Callable[[Turn, bool], bool]) -> Memories:
+            return memories(
+                self._store(),
+                self.namespace,
+                self.continuation_id,
+                query,
+                is_wanted,
+                now=datetime.now(UTC),
+                observer=self._archive._observer,
+            )
+
+        return Recall(query, tokens, find)
 
     def _said(self, turns: Iterable[Turn], *, newest_first: bool) -> Iterator[Turn]:
         """Yield what was said of *turns*: copies, too, which others stand for."""

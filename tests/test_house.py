@@ -52,6 +52,7 @@ FLOORS = {
     "secrets": 3,
     "log": 3,
     "stores": 4,
+    "search": 5,
     "following": 6,
     "upkeep": 6,
     "conversation": 6,

@@ -27,6 +27,8 @@ def run(
     pin: list[str],
     format: str | None,
     tokenizer: str | None,
+    query: str | None,
+    recall_tokens: str | None,
     quiet: bool,
     json: bool,
 ) -> int:
@@ -36,6 +38,9 @@ def run(
     form = "json" if json else format or "text"
     tokens = values.count("--max-tokens", max_tokens, least=1)
     turns = values.count("--max-turns", max_turns, least=1)
+    recalled = values.count("--recall-tokens", recall_tokens)
+    if recalled is not None and query is None:
+        raise UsageError("--recall-tokens means nothing without --query")
     pinned = [_pinned(text) for text in pin]
     counter = None if tokenizer is None else token_counter(tokenizer)
     messages = Messages(as_json=json, quiet=quiet)
@@ -50,6 +55,8 @@ def run(
             pinned=pinned,
             counter=counter,
             form="text" if form == "text" else "messages",
+            query=query,
+            recall_tokens=recalled,
         )
     if form == "json":
         write_object(window.as_dict())
@@ -75,6 +82,10 @@ def _tell(window: ContextWindow, messages: Messages, form: str) -> None:
         if window.was_cut:
             gone = sum(window.cuts.values())
             messages.warn("cut", f"{name}: {gone:,} characters were cut to fit")
+    if window.query is not None and not window.recalled and (window.left_out or window.notes):
+        messages.warn("nothing_recalled", f"{name}: no older turn was recalled for the query")
+    for note in window.notes:
+        messages.warn("search", f"{name}: {note}")
     if window.max_tokens is not None and window.tokens > window.max_tokens:
         messages.warn(
             "over_budget",

@@ -309,7 +309,11 @@ def _usage_error(error: Any, words: Sequence[str], table: Verbs) -> UsageError:
         path = context.command_path
     else:
         path = " ".join([PROGRAM, *[word for word in words if word in table][:1]])
-    return UsageError(message[:1].lower() + message[1:], hint=f"see {path} --help")
+    hint = f"see {path} --help"
+    verb = table.get(path.rpartition(" ")[2])
+    if verb is not None and verb.has_minus_words and hasattr(error, "option_name"):
+        hint = f"words that are no flags come behind --, as in: {path} -- -5; {hint}"
+    return UsageError(message[:1].lower() + message[1:], hint=hint)
 
 
 def _lay_out(text: str) -> str:

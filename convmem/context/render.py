@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from convmem.context.parts import is_image, json_text, tool_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from convmem.turns import Turn
 
@@ -35,12 +35,13 @@ def word(text: str) -> str:
     return _NOT_A_WORD.sub(_escaped, text) or "-"
 
 
-def block(turn: Turn, *, cut: int = 0, is_pinned: bool = False) -> str:
+def block(turn: Turn, *, cut: int = 0, is_pinned: bool = False, more: Sequence[str] = ()) -> str:
     """Return a turn's lines: one that says whose it is, then its content, indented.
 
-    Content that is not one text is given in parts, each under its name, as text or as JSON.
+    Content that is not one text is given in parts, each under its name, as text or as JSON. The
+    first line says *more*, which must not hold what was stored, unless as a ``word``.
     """
-    told = [word(turn.role)]
+    told = [word(turn.role), *more]
     stands_for = summarised(turn)
     if stands_for is not None:
         told.append("summary of turns {} to {}".format(*stands_for))

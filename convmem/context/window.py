@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from convmem import jsontext
 from convmem.context.choosing import Choice, choose
-from convmem.context.parts import message_tokens, plain_text, tool_fields
+from convmem.context.parts import MESSAGE_TOKENS, message_tokens, plain_text, tool_fields
+from convmem.context.recalled import Recalled, section
+from convmem.context.recalling import Room, recall_beside
 from convmem.context.render import block, visible
+from convmem.context.replay import Replay
 from convmem.context.tokens import Estimate
 from convmem.errors import InvalidTurn, UsageError
 from convmem.turns import Turn, draft_of
@@ -19,12 +22,15 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from convmem.context.cutting import Cut
+    from convmem.context.recalled import Recall
     from convmem.context.tokens import TokenCounter
 
     # A text is a system message.
     Pinned: TypeAlias = str | Turn | Mapping[str, Any] | Iterable[str | Turn | Mapping[str, Any]]
 
 FORMS = ("messages", "text")
+# No header tells of more.
+_MOST_RECALLED = 999_999
 # The oldest turns of a log that may come before the first one with a ``seq``.
 _UNNUMBERED = 100
 
@@ -48,6 +54,10 @@ class ContextWindow:
             right unless turns were dropped, damaged or written by hand in the midst of the log.
         cuts: For each turn that was cut, its place in *turns* and the characters left out.
         is_orphan: The newest turn is a tool's result whose call is out of reach.
+        query: What was recalled for; ``None`` where nothing was to be.
+        recalled: Older turns that fit it, in the order of the log, with gaps; none of them is in
+            *turns*.
+        notes: What one should know of the search, in words.
     """
 
     continuation_id: str
@@ -61,6 +71,9 @@ class ContextWindow:
     left_out_is_exact: bool
     cuts: dict[int, int] = field(default_factory=dict)
     is_orphan: bool = False
+    query: str | None = None
+    recalled: list[Recalled] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def was_cut(self) -> bool:
@@ -83,8 +96,15 @@ class ContextWindow:
         Tool fields are ``tool_calls``, ``tool_call_id`` and ``name``, where a turn has them as
         other keys. No API takes the result of a call that it is not shown: such a one, which can
         only be the newest turn, is given as a text from ``user``.
+
+        What is recalled is one message behind those that are pinned: a text, since APIs refuse
+        half of an exchange of tool calls; from ``user``, since a system message would lend what
+        anybody once said the authority of your own instructions.
         """
         messages = [_message(turn) for turn in (*self.pinned, *self.turns)]
+        if self.recalled:
+            told = {"role": "user", "content": self.recalled_text()}
+            messages.insert(len(self.pinned), told)
         if self.is_orphan:
             messages[-1] = {"role": "user", "content": plain_text(self.turns[-1])}
         return messages
@@ -94,15 +114,21 @@ class ContextWindow:
 
         ``[17] user:`` begins a turn; each line of content is indented by two spaces or more, and
         what could pass for a line's end or hide text is written ``\\u{…}``. Pictures are named,
-        not shown.
+        not shown. What is recalled stands before the newest turns, each turn with its time, its id
+        and the word ``recalled``.
         """
         blocks = [block(turn, is_pinned=True) for turn in self.pinned]
+        blocks.append(self.recalled_text())
         blocks += (block(turn, cut=self.cuts.get(at, 0)) for at, turn in enumerate(self.turns))
         return _header(self) + "".join(blocks)
 
+    def recalled_text(self) -> str:
+        """Return what is recalled as text that no stored content can forge a turn in, or none."""
+        return section(self.recalled, self.turns[0].seq if self.turns else None)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the window as the JSON object that ``--json`` prints."""
-        return {
+        told: dict[str, Any] = {
             "continuation_id": self.continuation_id,
             "tokens": self.tokens,
             "max_tokens": self.max_tokens,
@@ -120,6 +146,11 @@ class ContextWindow:
             "pinned": [_message(turn) for turn in self.pinned],
             "turns": [turn.as_dict() for turn in self.turns],
         }
+        if self.query is not None:
+            told["query"] = self.query
+            told["recalled"] = [each.as_dict() for each in self.recalled]
+            told["notes"] = self.notes
+        return told
 
     def as_json(self) -> str:
         """Return ``as_dict`` as JSON text on one line."""
@@ -136,8 +167,11 @@ def window_of(
     pinned: Pinned,
     counter: TokenCounter | None,
     form: str,
+    recall: Recall | None = None,
 ) -> ContextWindow:
     """Return the window on the conversation that *newest_first* and *oldest_first* stream.
+
+    With *recall*, older turns stand before it, inside the same budget.
 
     Raises:
         UsageError: No bound or a wrong one; what is pinned is no message, or takes all the room.
@@ -145,7 +179,7 @@ def window_of(
     _check(max_tokens, max_turns, form)
     counter = Estimate() if counter is None else counter
     first = _pinned_turns(pinned)
-    taken = _fixed_tokens(first, continuation_id, counter, form)
+    taken = _fixed_tokens(first, continuation_id, counter, form, recalls=recall is not None)
     if max_tokens is not None and taken > max_tokens:
         what = "what is pinned takes" if first else "the header of the text takes"
         raise UsageError(
@@ -159,7 +193,21 @@ def window_of(
         return message_tokens(cut.turn, counter)
 
     room = None if max_tokens is None else max_tokens - taken
-    choice = choose(newest_first, room, max_turns, cost)
+    recalled: list[Recalled] = []
+    notes: list[str] = []
+    if recall is None:
+        choice = choose(newest_first, room, max_turns, cost)
+    else:
+        around = 0 if form == "text" else MESSAGE_TOKENS
+        newest = Replay(newest_first, cost)
+        choice, recalled, notes = recall_beside(
+            lambda left: choose(newest, left, max_turns, newest.cost),
+            lambda: choose(newest, room, 1, newest.cost),
+            recall,
+            Room(room, counter, around),
+        )
+        text = section(recalled, choice.cuts[0].turn.seq if choice.cuts else None)
+        taken += counter.count(text) + around if recalled else 0
     left_out, is_exact = _left_out(choice, oldest_first)
     return ContextWindow(
         continuation_id=continuation_id,
@@ -173,6 +221,9 @@ def window_of(
         left_out_is_exact=is_exact,
         cuts={at: cut.characters for at, cut in enumerate(choice.cuts) if cut.characters},
         is_orphan=choice.is_orphan,
+        query=None if recall is None else recall.query,
+        recalled=recalled,
+        notes=notes,
     )
 
 
@@ -201,7 +252,9 @@ def _pinned_turns(pinned: Pinned) -> list[Turn]:
     return turns
 
 
-def _fixed_tokens(pinned: list[Turn], name: str, counter: TokenCounter, form: str) -> int:
+def _fixed_tokens(
+    pinned: list[Turn], name: str, counter: TokenCounter, form: str, *, recalls: bool
+) -> int:
     """Return what is taken before the first turn is."""
     if form == "messages":
         return sum(message_tokens(turn, counter) for turn in pinned)
@@ -219,7 +272,7 @@ def _fixed_tokens(pinned: list[Turn], name: str, counter: TokenCounter, form: st
         left_out_is_exact=False,
     )
     blocks = (counter.count(block(turn, is_pinned=True)) for turn in pinned)
-    return counter.count(_header(longest)) + sum(blocks)
+    return counter.count(_header(longest, _MOST_RECALLED if recalls else 0)) + sum(blocks)
 
 
 def _left_out(choice: Choice, oldest_first: Callable[[], Iterable[Turn]]) -> tuple[int, bool]:
@@ -239,7 +292,7 @@ def _message(turn: Turn) -> dict[str, Any]:
     return {"role": turn.role, "content": turn.content, **tool_fields(turn)}
 
 
-def _header(window: ContextWindow) -> str:
+def _header(window: ContextWindow, recalled: int = 0) -> str:
     count = len(window.turns)
     told = f"{count:,} turn{'' if count == 1 else 's'}"
     if count > 1:
@@ -248,6 +301,9 @@ def _header(window: ContextWindow) -> str:
         about = "" if window.left_out_is_exact else "about "
         plural = "" if window.left_out == 1 else "s"
         told += f"; {about}{window.left_out:,} older turn{plural} left out"
+    recalled = recalled or len(window.recalled)
+    if recalled:
+        told += f"; {recalled:,} recalled first"
     name = visible(window.continuation_id)
     for sign, code in (("\n", "a"), ("\t", "9"), ('"', "22")):
         name = name.replace(sign, f"\\u{{{code}}}")

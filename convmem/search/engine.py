@@ -8,20 +8,23 @@ from heapq import merge
 from itertools import islice
 
 from convmem.errors import ConversationNotFound, StorageError
-from convmem.search.index.database import remove_from
 from convmem.search.page import ALL, INDEX, SCAN, SOME, Cursor, SearchPage
 from convmem.search.reading import Changed
 from convmem.search.space import Space
+from convmem.stores.logs import remove_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from typing import TypeVar
 
     from convmem.progress import Observer
     from convmem.search.finding import Fit
     from convmem.search.query import Query
     from convmem.search.request import Request
     from convmem.stores.caretakers import Logs
+
+    Answer = TypeVar("Answer")
 
 # How often a search begins again because logs changed under it.
 _MOST_TRIES = 5
@@ -39,29 +42,65 @@ def search(
         LockTimeout: Another process is indexing, and does not come to an end.
         StorageError: The logs change faster than they can be read, or cannot be.
     """
-    for tries in range(_MOST_TRIES):
+    return until_unchanged(
+        logs,
+        namespaces,
+        lambda distrusted: _searched(logs, namespaces, request, observer, distrusted),
+    )
+
+
+def until_unchanged(
+    logs: Logs, namespaces: Sequence[str], look: Callable[[Collection[tuple[str, str]]], Answer]
+) -> Answer:
+    """Return what *look* answers; try again where logs change under it, or the index is damaged.
+
+    Args:
+        look: Is told the namespace and the name of each log that is not what its index says.
+
+    Raises:
+        StorageError: The logs change faster than they can be read, or the index stays damaged.
+    """
+    distrusted: set[tuple[str, str]] = set()
+    was_damaged = False
+    for _ in range(_MOST_TRIES):
         try:
-            return _searched(logs, namespaces, request, observer)
-        except Changed:  # a log was compacted, say, after the index was brought in step
-            continue
+            return look(distrusted)
+        except Changed as changed:
+            # A log was compacted, say, after the index was brought in step. Or it was damaged,
+            # which no look at its file tells.
+            distrusted.add((changed.namespace, changed.name))
         except sqlite3.DatabaseError as error:
-            if tries:
+            if was_damaged:
                 raise StorageError(f"the search index cannot be used: {error}") from error
+            was_damaged = True
             for namespace in namespaces:
                 folder = logs.index_folder(namespace, create=False)
                 if folder is not None:
-                    remove_from(folder)
+                    remove_index(folder)
                     folder.close()
     raise StorageError("the logs change faster than they can be searched", hint="try again")
 
 
 def _searched(
-    logs: Logs, namespaces: Sequence[str], request: Request, observer: Observer
+    logs: Logs,
+    namespaces: Sequence[str],
+    request: Request,
+    observer: Observer,
+    distrusted: Collection[tuple[str, str]],
 ) -> SearchPage:
     query = request.query
     with ExitStack() as stack:
         spaces = [
-            stack.enter_context(Space(logs, namespace, query, observer)) for namespace in namespaces
+            stack.enter_context(
+                Space(
+                    logs,
+                    namespace,
+                    query,
+                    observer,
+                    distrusted={name for where, name in distrusted if where == namespace},
+                )
+            )
+            for namespace in namespaces
         ]
         _check_ids(spaces, query)
         modes = (ALL, SOME) if request.cursor is None else (request.cursor.mode,)

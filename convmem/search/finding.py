@@ -10,6 +10,7 @@ from __future__ import annotations
 from heapq import nlargest
 from itertools import accumulate
 
+from convmem.search.forms import other_forms
 from convmem.search.index.database import UNSAID
 from convmem.search.index.lookup import Passes, Wanted
 from convmem.search.index.rows import micros_of
@@ -18,13 +19,14 @@ from convmem.search.query import Unit, holds
 from convmem.search.ranking import ONE_TALK_SECONDS, REACH, Facts, Ranked, rank
 from convmem.search.ranking import Unit as Held
 from convmem.search.said import text_of
-from convmem.search.words import stem, tokens
+from convmem.search.times import asks_when, tells_when
+from convmem.search.words import STOP_WORDS, asked_for, stem
 from convmem.turns import EVENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from convmem.log.read import StoredTurn
     from convmem.search.index import lookup
@@ -127,8 +129,9 @@ class Finding:
 
     @property
     def has_less(self) -> bool:
-        """Whether there is less to ask for than all of it."""
-        return len(self._parts()) > 1 or bool(self._names)
+        """Whether there is less to ask for than all of it: not where all of it was quoted."""
+        is_quoted = all(unit.is_exact for unit in self._query.units)
+        return not is_quoted and (len(self._parts()) > 1 or bool(self._names))
 
     def _units(self) -> list[Unit]:
         """Return all that must be held, without the names of speakers: those need not be said."""
@@ -139,10 +142,11 @@ class Finding:
         """Return the words of the query, each by itself."""
         parts: dict[tuple[str, ...], Unit] = {}
         for unit in self._query.units:
-            if unit.is_prefix or unit.is_exact or len(unit.asked) == 1:
+            if unit.is_prefix or len(unit.asked) == 1:
                 parts.setdefault((*unit.terms, unit.words[-1] if unit.is_prefix else ""), unit)
             else:
-                for asked in unit.asked:
+                telling = [asked for asked in unit.asked if asked not in STOP_WORDS]
+                for asked in telling or unit.asked:
                     part = Unit(asked, (asked,), (asked,), (stem(asked),))
                     parts.setdefault((*part.terms, ""), part)
         return list(parts.values())
@@ -168,29 +172,25 @@ class Finding:
 
     def _some(self) -> list[Ranked]:
         parts = self._parts()[:_MOST_COUNTED]
-        counts = {part: self._words.count(Wanted([part]), MOST) for part in parts}
+        counts = {part: self._words.count(_any_form(part), MOST) for part in parts}
         parts = sorted((part for part in parts if counts[part]), key=lambda part: counts[part])
         del parts[_MOST_UNITS:]
         if not parts:
             return []
         light = self._light(parts, counts)
-        required = [unit for unit in self._query.units if unit.is_exact]  # what was quoted
-        if required:
-            rows = set(self._rows(Wanted(required, excluded=self._excluded)))
-            among = Wanted(required)
-        elif light:
+        if light:
             # Turns that hold none of these words but frequent ones are left out.
-            among = Wanted(light, is_any=True, excluded=self._excluded)
+            among = _any_form(*light, excluded=self._excluded)
             rows = set()
             for part in light:
-                rows.update(self._words.matching(Wanted([part], excluded=self._excluded)))
+                rows.update(self._words.matching(_any_form(part, excluded=self._excluded)))
             rows = self._passing(rows)
         else:
-            among = Wanted(parts, is_any=True, excluded=self._excluded)
+            among = _any_form(*parts, excluded=self._excluded)
             rows = set(self._rows(among))
         held = []
         for part in parts:
-            holding = rows.intersection(self._words.matching(Wanted([part], among=among)))
+            holding = rows.intersection(self._words.matching(_any_form(part, among=among)))
             if holding:
                 held.append(Held(holding, counts[part], is_name=self._is_name(part)))
         return self._rank(held)
@@ -234,12 +234,20 @@ class Finding:
                 if turn in known and self._passes(known[turn])
             }
 
+        def tell_when(turns: Sequence[int]) -> list[int]:
+            return [
+                turn
+                for turn in turns
+                if tells_when(text_of(self._read(words.place(turn)).turn))
+            ]
+
         return rank(
             held,
             turns=words.turns,
             newest=newest,
             beside=lambda turns: words.beside(turns, REACH, ONE_TALK_SECONDS),
             facts=facts,
+            tell_when=tell_when if asks_when(self._query.text) else None,
             most=_NEWEST,
         )
 
@@ -248,15 +256,24 @@ class Finding:
         query = self._query
         if query.meta and not query.meta_holds(stored.turn.meta):
             return False
-        checked = [
-            unit for unit in query.units if unit.needs_text and (mode == ALL or unit.is_exact)
-        ]
+        checked = [unit for unit in query.units if unit.needs_text] if mode == ALL else []
         if not checked and not query.excluded:
             return True
         text = text_of(stored.turn)
         return all(holds(unit, text) for unit in checked) and not any(
             holds(unit, text) for unit in query.excluded
         )
+
+
+def _any_form(*parts: Unit, **more: Any) -> Wanted:
+    """Return what holds one of *parts*, or another form of one that is a single word."""
+    units: list[Unit] = []
+    for part in parts:
+        units.append(part)
+        if not part.needs_text and len(part.asked) == 1:
+            for form in other_forms(part.asked[0]):
+                units.append(Unit(form, (form,), (form,), (stem(form),)))
+    return Wanted(units, is_any=True, **more)
 
 
 def _role_numbers(wanted: Collection[str] | None, roles: dict[int, str]) -> set[int] | None:
@@ -272,7 +289,7 @@ def _named_roles(query: Query, roles: dict[int, str]) -> dict[int, tuple[str, ..
     said = set(query.words)
     named = {}
     for number, name in roles.items():
-        words = tuple(tokens(name))
+        words = tuple(asked_for(name))
         if words and name.lower() not in _COMMON_ROLES and said.issuperset(words):
             named[number] = words
     return named

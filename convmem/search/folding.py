@@ -9,25 +9,25 @@ from __future__ import annotations
 import re
 import unicodedata
 
+# Ranges of characters: the first and the last of each.
 # Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Hangul, Han and what stands with
-# it, Kana, Yi. As ranges, for a pattern.
+# it, Kana, Yi.
 UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3021-\u3035\u3040-\u30ff"
-    "\u3105-\u318e\u31a0-\u31ff\u3400-\u9fff\ua000-\ua48f\ua960-\ua97f\ua9e0-\ua9ff\uaa60-\uaa7f"
-    "\uac00-\ud7ff\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff"
-)
-_IS_UNSPACED = re.compile(f"[{UNSPACED}]").fullmatch
+    "\u0e00\u0eff \u1000\u109f \u1100\u11ff \u1780\u17ff \u3005\u3007 \u3021\u3035 \u3040\u30ff "
+    "\u3105\u318e \u31a0\u31ff \u3400\u9fff \ua000\ua48f \ua960\ua97f \ua9e0\ua9ff \uaa60\uaa7f "
+    "\uac00\ud7ff \uf900\ufaff \U0001b000\U0001b16f \U00020000\U0003ffff"
+).split()
 # Forms for compatibility, which are folded to the letters they stand for.
-_IS_OTHER_FORM = re.compile("[\uf900-\ufaff\U0002f800-\U0002fa1f]").fullmatch
+_OTHER_FORMS = "\uf900\ufaff \U0002f800\U0002fa1f".split()
 # Pictures that people look for: each is a word.
-_IS_PICTURE = re.compile("[\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]").fullmatch
+_PICTURES = "\u2300\u23ff \u2600\u27bf \u2b00\u2bff \U0001f000\U0001faff".split()
 # Marks that a searcher leaves out: accents, Hebrew points, Arabic vowel signs, variation selectors,
 # colours of skin. Others are part of a word, as the vowels of Hindi are.
-_IS_LEFT_OUT = re.compile(
-    "[\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed"
-    "\u180b-\u180f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u3099\u309a\ufe00-\ufe0f\ufe20-\ufe2f"
-    "\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]"
-).fullmatch
+_LEFT_OUT = (
+    "\u0300\u036f \u0483\u0489 \u0591\u05c7 \u0610\u061a \u0640\u0640 \u064b\u065f \u0670\u0670 "
+    "\u06d6\u06ed \u180b\u180f \u1ab0\u1aff \u1dc0\u1dff \u20d0\u20ff \u3099\u309a \ufe00\ufe0f "
+    "\ufe20\ufe2f \U0001f3fb\U0001f3ff \U000e0100\U000e01ef"
+).split()
 # Letters that Unicode does not take apart, and signs that must not be taken for letters.
 _OTHERS = dict(
     pair.split("=")
@@ -79,7 +79,7 @@ def composed(text: str) -> str:
 
 def is_unspaced(token: str) -> bool:
     """Whether *token* is one character of a script that writes no spaces between words."""
-    return _IS_UNSPACED(token) is not None
+    return len(token) == 1 and _is_in(UNSPACED, token)
 
 
 def _composed(text: str) -> str:
@@ -115,7 +115,7 @@ FOLDED = _Folded({code: chr(code) for code in range(128)})
 def _folded_letter(letter: str) -> str:
     if letter in _OTHERS:
         return _OTHERS[letter]
-    if _IS_LEFT_OUT(letter):
+    if _is_in(_LEFT_OUT, letter):
         return ""
     kind = unicodedata.category(letter)
     if kind == "Cf":
@@ -124,7 +124,7 @@ def _folded_letter(letter: str) -> str:
         return str(unicodedata.decimal(letter))
     is_word = kind[0] in "LMN"
     # Hangul, and Kana with a voice mark, are not to be taken apart.
-    if is_word and _IS_UNSPACED(letter) and not _IS_OTHER_FORM(letter):
+    if is_word and is_unspaced(letter) and not _is_in(_OTHER_FORMS, letter):
         return letter
     apart = unicodedata.normalize("NFKD", letter)
     if apart == letter and is_word:
@@ -133,7 +133,11 @@ def _folded_letter(letter: str) -> str:
         return "".join(FOLDED[ord(each)] if _is_letter(each) else " " for each in apart)
     if is_word:
         return letter
-    return f" {letter} " if kind == "So" and _IS_PICTURE(letter) else " "
+    return f" {letter} " if kind == "So" and _is_in(_PICTURES, letter) else " "
+
+
+def _is_in(ranges: list[str], letter: str) -> bool:
+    return any(ends[0] <= letter <= ends[1] for ends in ranges)
 
 
 def _is_letter(each: str) -> bool:

@@ -11,8 +11,8 @@ from contextlib import closing
 
 from convmem import ids
 from convmem.errors import ConversationNotFound, UsageError, storage_error
-from convmem.log import codec, lines, records
-from convmem.log.read import turns_of
+from convmem.log import blocks, codec, lines, records
+from convmem.log.read import StoredTurn, turns_of
 from convmem.search.raw_scan import RawScan
 from convmem.search.said import text_of
 from convmem.turns import EVENT, is_said
@@ -21,10 +21,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from convmem.log.read import Filter, Reader, StoredTurn
+    from convmem.log.read import Filter, Reader
     from convmem.log.records import Damage, OnDamage, Record
     from convmem.search.pattern import Pattern
     from convmem.stores.protocol import Store
+
+# What stands in the line of an event.
+_EVENT = b"event"
 
 
 class Search:
@@ -155,7 +158,10 @@ def _matching(
     reader: Reader, search: Search, damaged: OnDamage
 ) -> Generator[tuple[StoredTurn, Match]]:
     """Yield the turns that match, in order."""
-    found = reader.in_order(damaged) if search.scan is None else _likely(reader, search, damaged)
+    if search.scan is None:
+        found = _in_order(reader, damaged, is_parsed=True)
+    else:
+        found = _likely(reader, search, damaged)
     for stored in found:
         match = search.match(stored)
         if match is not None:
@@ -164,15 +170,11 @@ def _matching(
 
 def _with_neighbours(reader: Reader, search: Search, damaged: OnDamage) -> Iterator[Shown]:
     """Yield the turns that match and their neighbours. Reads the log turn by turn."""
-    is_likely = None if search.scan is None else search.scan.is_likely
     before: deque[StoredTurn] = deque(maxlen=search.before)
     following = found = skipped = 0  # skipped: what was left out since the last that was shown
-    for stored in reader.in_order(damaged):
-        match = None
-        if found != search.most and (is_likely is None or is_likely(stored.line)):
-            match = search.match(stored)
-        if match is None:
-            if stored.role == EVENT and not is_said(stored.turn):
+    for stored, match in _judged(reader, search, damaged):
+        if match is None or found == search.most:
+            if _EVENT in stored.line and stored.role == EVENT and not is_said(stored.turn):
                 continue  # nobody's neighbour
             if following:
                 following -= 1
@@ -194,6 +196,41 @@ def _with_neighbours(reader: Reader, search: Search, damaged: OnDamage) -> Itera
         following = search.after
         if found == search.most and not following:
             return
+
+
+def _judged(
+    reader: Reader, search: Search, damaged: OnDamage
+) -> Iterator[tuple[StoredTurn, Match | None]]:
+    """Yield every turn, in order, and how it matches."""
+    if search.scan is None:
+        for stored in _in_order(reader, damaged, is_parsed=True):
+            yield stored, search.match(stored)
+        return
+    # Where the likely lines begin; and at the very end perhaps one by hand, without its newline.
+    likely = (offset for offset, _ in search.scan.lines(reader.fd, 0, reader.end))
+    following = 0
+    for stored in _in_order(reader, damaged, is_parsed=False):
+        while following < stored.offset:
+            following = next(likely, reader.end)
+        yield stored, search.match(stored) if stored.offset == following else None
+
+
+def _in_order(reader: Reader, damaged: OnDamage, *, is_parsed: bool) -> Iterator[StoredTurn]:
+    """Yield what ``reader.in_order`` does in half the time, parsed already if they all will be."""
+    done = 0
+    for block in blocks.good_blocks(reader.fd, reader.end):
+        done = block.end
+        turns = codec.parse_all(block.lines) if is_parsed else None
+        if turns is not None:
+            yield from map(StoredTurn, block.lines, block.offsets, turns)
+        elif not is_parsed and block.is_sealed and None not in codec.heads_of(block.lines):
+            yield from map(StoredTurn, block.lines, block.offsets)
+        else:
+            found = zip(block.lines, block.offsets, strict=False)
+            yield from turns_of(
+                (records.Record(at, at + len(line), line) for line, at in found), damaged
+            )
+    yield from reader.in_order(damaged, start=done)
 
 
 def _likely(reader: Reader, search: Search, damaged: OnDamage) -> Iterator[StoredTurn]:

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from convmem.turns import Turn
 
 
-@dataclass(frozen=True, slots=True)
-class Snippet:
+class Value:
+    """Equality and a readable form, from the slots: importing dataclasses takes half a search."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def _values(self) -> list[Any]:
+        return [getattr(self, slot) for slot in self.__slots__]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        assert isinstance(other, Value)
+        return self._values() == other._values()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        pairs = zip(self.__slots__, self._values(), strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in pairs)})"
+
+
+class Snippet(Value):
     """A piece of a turn's text around what was found.
 
     Attributes:
@@ -18,12 +38,14 @@ class Snippet:
         marks: Where in it the hits are: pairs of start and end, in characters, in order.
     """
 
-    text: str
-    marks: list[tuple[int, int]] = field(default_factory=list)
+    __slots__ = ("marks", "text")
+
+    def __init__(self, text: str, marks: list[tuple[int, int]] | None = None) -> None:
+        self.text = text
+        self.marks: list[tuple[int, int]] = marks or []
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
+class Hit(Value):
     """A turn that was found.
 
     Attributes:
@@ -35,14 +57,37 @@ class Hit:
         before, after: Its neighbours, oldest first, where they were asked for.
     """
 
-    namespace: str
-    continuation_id: str
-    turn: Turn
-    snippet: Snippet
-    score: float | None = None
-    is_match: bool = True
-    before: list[Turn] = field(default_factory=list)
-    after: list[Turn] = field(default_factory=list)
+    __slots__ = (
+        "after",
+        "before",
+        "continuation_id",
+        "is_match",
+        "namespace",
+        "score",
+        "snippet",
+        "turn",
+    )
+
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        continuation_id: str,
+        turn: Turn,
+        snippet: Snippet,
+        score: float | None = None,
+        is_match: bool = True,
+        before: list[Turn] | None = None,
+        after: list[Turn] | None = None,
+    ) -> None:
+        self.namespace = namespace
+        self.continuation_id = continuation_id
+        self.turn = turn
+        self.snippet = snippet
+        self.score = score
+        self.is_match = is_match
+        self.before: list[Turn] = before or []
+        self.after: list[Turn] = after or []
 
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as the JSON object that ``--json`` prints."""

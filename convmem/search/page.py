@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from convmem.errors import UsageError
+from convmem.search.hits import Value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,8 +19,7 @@ INDEX = "index"
 SCAN = "scan"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchPage:
+class SearchPage(Value):
     """The best hits for a query, best first.
 
     Attributes:
@@ -32,11 +31,22 @@ class SearchPage:
         notes: What one should know of the answer, in words: a fallback, a log that was not read.
     """
 
-    hits: list[Hit]
-    matched: str = ALL
-    cursor: str | None = None
-    how: str = INDEX
-    notes: list[str] = field(default_factory=list)
+    __slots__ = ("cursor", "hits", "how", "matched", "notes")
+
+    def __init__(
+        self,
+        *,
+        hits: list[Hit],
+        matched: str = ALL,
+        cursor: str | None = None,
+        how: str = INDEX,
+        notes: list[str] | None = None,
+    ) -> None:
+        self.hits = hits
+        self.matched = matched
+        self.cursor = cursor
+        self.how = how
+        self.notes: list[str] = notes or []
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

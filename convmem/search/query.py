@@ -19,66 +19,22 @@ searched as words. Quotes keep what is in them together in a filter's value, too
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from convmem.quantities import QuantityError, parse_time
 from convmem.search.folding import folded, is_unspaced
-from convmem.search.prefixes import prefix_expression
-from convmem.search.words import STOP_WORDS, asked_for, index_tokens, stem, tokens
+from convmem.search.hits import Value
+from convmem.search.units import Said, Unit, holds
+from convmem.search.words import STOP_WORDS, asked_for, stem, tokens
+
+__all__ = ["Query", "Unit", "holds", "parse"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One thing that is searched.
-
-    Attributes:
-        text: As it was typed, without quotes and signs.
-        words: Its tokens in order, folded and not stemmed.
-        asked: The tokens that the index must hold, not stemmed: what ``MATCH`` is given. Without
-            the last of ``words`` where that is only the beginning of one.
-        terms: The stems of ``asked``: what the index's vocabulary calls them.
-        is_phrase: The words must stand one behind the other.
-        is_exact: The words must stand so, not another form of them.
-        is_prefix: The last of ``words`` is the beginning of a word.
-    """
-
-    text: str
-    words: tuple[str, ...]
-    asked: tuple[str, ...]
-    terms: tuple[str, ...]
-    is_phrase: bool = False
-    is_exact: bool = False
-    is_prefix: bool = False
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        """``asked``, and the beginning of a word where there is one."""
-        return (*self.asked, self.words[-1]) if self.is_prefix else self.asked
-
-    @property
-    def expression(self) -> str:
-        """The turns that can hold the unit, for ``MATCH`` of a table with ``detail=none``.
-
-        Where the unit is a phrase, exact or a prefix these are more than do: see ``holds``.
-        """
-        parts = [f'"{token}"' for token in self.asked]
-        if self.is_prefix:
-            parts.append(f"({prefix_expression(self.words[-1])})")
-        return f"({' AND '.join(parts)})"
-
-    @property
-    def needs_text(self) -> bool:
-        """Whether the index alone cannot tell that a turn holds the unit."""
-        return self.is_phrase or self.is_exact or self.is_prefix
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class Query(Value):
     """What was typed, read.
 
     Attributes:
@@ -92,16 +48,47 @@ class Query:
         meta: Paths and the values wanted there; of several for one path, one.
     """
 
-    text: str
-    units: tuple[Unit, ...] = ()
-    excluded: tuple[Unit, ...] = ()
-    words: tuple[str, ...] = ()
-    roles: frozenset[str] | None = None
-    ids: frozenset[str] | None = None
-    namespaces: frozenset[str] | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    meta: tuple[tuple[tuple[str, ...], str], ...] = ()
+    __slots__ = (
+        "excluded",
+        "ids",
+        "meta",
+        "namespaces",
+        "roles",
+        "since",
+        "text",
+        "units",
+        "until",
+        "words",
+    )
+
+    def __init__(
+        self,
+        *,
+        text: str,
+        units: tuple[Unit, ...] = (),
+        excluded: tuple[Unit, ...] = (),
+        words: tuple[str, ...] = (),
+        roles: frozenset[str] | None = None,
+        ids: frozenset[str] | None = None,
+        namespaces: frozenset[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        meta: tuple[tuple[tuple[str, ...], str], ...] = (),
+    ) -> None:
+        self.text = text
+        self.units = units
+        self.excluded = excluded
+        self.words = words
+        self.roles = roles
+        self.ids = ids
+        self.namespaces = namespaces
+        self.since = since
+        self.until = until
+        self.meta = meta
+
+    def changed(self, **changes: Any) -> Query:
+        """Return the query with other values for some of its attributes."""
+        return Query(**{**{slot: getattr(self, slot) for slot in self.__slots__}, **changes})
 
     @property
     def is_narrowed(self) -> bool:
@@ -111,7 +98,7 @@ class Query:
 
     def holds_in(self, text: str) -> bool:
         """Whether *text* holds each unit, and nothing that is excluded."""
-        said = _Said(text)
+        said = Said(text)
         return all(said.holds(unit) for unit in self.units) and not any(
             said.holds(unit) for unit in self.excluded
         )
@@ -122,11 +109,6 @@ class Query:
         for path, value in self.meta:
             wanted[path] = wanted.get(path, False) or _has_at(meta, path, value)
         return all(wanted.values())
-
-
-def holds(unit: Unit, text: str) -> bool:
-    """Whether *text* holds *unit*: what the index says, and the order of the words besides."""
-    return _Said(text).holds(unit)
 
 
 _QUOTES = '"“”„‟«»＂'
@@ -288,51 +270,3 @@ def _has_at(value: Any, path: tuple[str, ...], wanted: str) -> bool:
         if found == looked_for or (is_prefix and found.startswith(looked_for)):
             return True
     return False
-
-
-class _Said:
-    """A text's words, each form of them worked out once."""
-
-    __slots__ = ("_held", "_terms", "_tokens", "text")
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._held: set[str] | None = None
-        self._terms: set[str] | None = None
-        self._tokens: list[str] | None = None
-
-    def holds(self, unit: Unit) -> bool:
-        if self._held is None or self._terms is None:
-            self._held = set(index_tokens(self.text))
-            self._terms = set(map(stem, self._held))
-        if not self._terms.issuperset(unit.terms):
-            return False
-        if unit.is_prefix:
-            prefix = unit.words[-1]
-            if not any(token.startswith(prefix) for token in self._held):
-                return False
-        if not (unit.is_phrase or unit.is_exact):
-            return True
-        if self._tokens is None:
-            self._tokens = tokens(self.text)
-        return _stands_in(unit, self._tokens)
-
-
-def _stands_in(unit: Unit, found: list[str]) -> bool:
-    """Whether the words of *unit* stand one behind the other among *found*."""
-    same = (lambda word: word) if unit.is_exact else stem
-    whole = list(unit.words)
-    prefix = whole.pop() if unit.is_prefix else None
-    wanted = [same(word) for word in whole]
-    here = found if unit.is_exact else list(map(stem, found))
-    if not wanted:
-        return any(token.startswith(prefix or "") for token in found)
-    at, last = -1, len(found) - len(unit.words)
-    while True:
-        try:
-            at = here.index(wanted[0], at + 1, last + 1)
-        except ValueError:
-            return False
-        end = at + len(wanted)
-        if here[at:end] == wanted and (prefix is None or found[end].startswith(prefix)):
-            return True

@@ -91,10 +91,15 @@ class RawScan:
         """Whether *line* may hold the text."""
         if self._check is not None and self._sampled < 0:
             self._choose(line)
-        return any(needle in line for needle in self._needles) or any(
-            needle in line and (regex is None or regex.search(line) is not None)
-            for needle, regex in self._alarms
-        )
+        for needle in self._needles:
+            if needle in line:
+                if self._check is None or self._check.search(str(line, "utf-8", "replace")):
+                    return True
+                break
+        for needle, regex in self._alarms:
+            if needle in line and (regex is None or regex.search(line)):
+                return True
+        return False
 
     def _likely(self, block: _Block) -> list[tuple[int, int]]:
         """Return where the likely lines of a block begin and end, in order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from convmem.log import codec
 from convmem.log.lines import MAX_LINE_BYTES
 from convmem.log.read import StoredTurn
 from convmem.search.index.rows import mark_of
@@ -22,7 +23,16 @@ _TAKE = 4 << 10
 
 
 class Changed(Exception):
-    """A log is not what the index says: it was changed since. Search again."""
+    """A log is not what the index says: it was changed since, or damaged. Search again.
+
+    Attributes:
+        namespace, name: Which log.
+    """
+
+    def __init__(self, namespace: str, name: str) -> None:
+        super().__init__(f"{namespace}: {name}")
+        self.namespace = namespace
+        self.name = name
 
 
 class TurnReader:
@@ -56,8 +66,9 @@ class TurnReader:
         """
         reader = self._reader(place.log)
         line = _line_at(reader, place.offset)
-        if line is None or mark_of(line) != place.mark:
-            raise Changed
+        # A seal keeps its number when the line around it is damaged: that must not pass.
+        if line is None or codec.fault_of(line) is not None or mark_of(line) != place.mark:
+            raise Changed(self._namespace, self._names[place.log])
         return StoredTurn(line, place.offset)
 
     def name(self, log: int) -> str:
@@ -72,7 +83,7 @@ class TurnReader:
             try:
                 reader = self._logs.open(self._namespace, self._names[log])
             except FileNotFoundError:
-                raise Changed from None
+                raise Changed(self._namespace, self._names[log]) from None
         self._open[log] = reader  # the last one used is the last one closed
         return reader
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from convmem.errors import UsageError
 from convmem.search.page import Cursor
 from convmem.search.query import parse
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -67,8 +66,7 @@ def query_of(
     starts = [each for each in (found.since, since) if each is not None]
     ends = [each for each in (found.until, until) if each is not None]
     paths = tuple((tuple(path.split(".")), value) for path, value in (meta or {}).items())
-    return replace(
-        found,
+    return found.changed(
         ids=_both(found.ids, ids),
         roles=_both(found.roles, roles),
         since=max(starts, default=None),

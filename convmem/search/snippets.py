@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from convmem.search.query import Unit
+    from convmem.search.units import Unit
 
     # Where a hit starts and ends, and which unit it is of.
     _Hit = tuple[int, int, int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from convmem.errors import InvalidContinuationId
+from convmem.errors import InvalidContinuationId, StorageError
 from convmem.ids import encode_name
 from convmem.search.finding import Finding
 from convmem.search.hits import Hit
@@ -18,9 +18,10 @@ from convmem.search.snippets import snippet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from typing import Self
 
+    from convmem.log.files import Folder
     from convmem.progress import Observer
     from convmem.search.finding import Fit, Words
     from convmem.search.page import Cursor
@@ -38,8 +39,18 @@ class Space:
         missing: The ids that the query names and that no conversation here has.
     """
 
-    def __init__(self, logs: Logs, namespace: str, query: Query, observer: Observer) -> None:
+    def __init__(
+        self,
+        logs: Logs,
+        namespace: str,
+        query: Query,
+        observer: Observer,
+        *,
+        distrusted: Collection[str] = (),
+    ) -> None:
+        """*distrusted*: see ``bring_in_step``."""
         self._logs = logs
+        self._distrusted = distrusted
         self._query = query
         self._observer = observer
         self._stack = ExitStack()
@@ -73,24 +84,37 @@ class Space:
         """Return what tells which turns hold what; ``None`` of a namespace that is not there."""
         wanted = self._query.ids
         names = None if wanted is None else {_name(each) for each in wanted}
-        folder = self._logs.index_folder(self.namespace, create=False)
+        logs, namespace, observer = self._logs, self.namespace, self._observer
+        words: Words
         try:
-            if folder is None:
-                folder = self._logs.index_folder(self.namespace, create=True)
+            folder = self._folder()
             if folder is None:
                 return None
             database = stack.enter_context(Database.open(folder))
-            failed = bring_in_step(database, self._logs, self.namespace, self._observer)
+            failed = bring_in_step(database, logs, namespace, observer, self._distrusted)
+            database.connection.execute("begin")
+            words = Lookup(database, names)
         except NoIndex as error:
             self.how = SCAN
             self.notes.append(f"searched without an index, which takes longer: {error}")
             from convmem.search.scan import ScannedWords
 
-            return ScannedWords(self._logs, self.namespace, self._query, names, self._observer)
+            words = scanned = ScannedWords(logs, namespace, self._query, names, observer)
+            failed = scanned.failed
         for name, why in failed.items():
-            self.notes.append(f"{self._id_of(name)} was not searched (whole): {why}")
-        database.connection.execute("begin")
-        return Lookup(database, names)
+            if names is None or name in names:
+                self.notes.append(f"{self._id_of(name)} was not searched (whole): {why}")
+        return words
+
+    def _folder(self) -> Folder | None:
+        """Return the folder of the index; ``None`` of a namespace that is not there."""
+        try:
+            folder = self._logs.index_folder(self.namespace, create=False)
+            if folder is None:
+                folder = self._logs.index_folder(self.namespace, create=True)
+        except StorageError as error:
+            raise NoIndex(str(error)) from error
+        return folder
 
     @property
     def has_less(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 
 from convmem.errors import StorageError
-from convmem.search.index.database import FILE, Database, NoIndex, remove_from
+from convmem.search.index.database import Database, NoIndex
 from convmem.search.index.sync import bring_in_step
 from convmem.stores.log_files import size_in
+from convmem.stores.logs import INDEX_FILE, remove_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from convmem.progress import Observer
     from convmem.stores.caretakers import Logs
 
-_FILES = (FILE, f"{FILE}-wal")
+_FILES = (INDEX_FILE, f"{INDEX_FILE}-wal")
 
 
 class IndexReport:
@@ -95,7 +96,7 @@ def drop(logs: Logs, namespace: str) -> int:
     folder = logs.index_folder(namespace, create=False)
     if folder is not None:
         try:
-            remove_from(folder)
+            remove_index(folder)
         finally:
             folder.close()
     return freed
@@ -106,7 +107,7 @@ def _in_step(
 ) -> tuple[int, dict[str, ConvmemError]]:
     """Do the work on the database in *folder*, which is closed by it."""
     if rebuild:
-        remove_from(folder)  # rather than `remake`, which first needs one that can be opened
+        remove_index(folder)  # rather than `remake`, which first needs one that can be opened
     with Database.open(folder) as database:
         failed = bring_in_step(database, logs, namespace, observer)
         (turns,) = database.connection.execute("select turns from total").fetchone()

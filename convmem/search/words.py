@@ -30,9 +30,12 @@ STOP_WORDS = frozenset(
     "when where which while who whom why will with won would wouldn you your yours".split()
 )
 
-_RUN = re.compile(f"([{UNSPACED}]+)")
-_TOKEN = re.compile(f"[{UNSPACED}]|(?:[0-9A-Za-z]|[^\x00-\x7f{UNSPACED}])+")
-_INDEX_TOKEN = re.compile("[0-9A-Za-z\x80-\U0010ffff]+")
+# Compiled where they are met: the ranges take some milliseconds, and most text is ASCII.
+_UNSPACED = "".join(f"{ends[0]}-{ends[1]}" for ends in UNSPACED)
+_SIGNS = "\x00-/:-@\\[-`{-\x7f"
+_RUN = f"([{_UNSPACED}]+)"
+_TOKEN = f"[{_UNSPACED}]|[^{_SIGNS}{_UNSPACED}]+"
+_INDEX_TOKEN = re.compile(f"[^{_SIGNS}]+")
 _CAMEL_HUMP = re.compile("[A-Z](?<=[a-z][A-Z])")
 CAMEL_PART = re.compile("[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
 # Lower case, upper case, digits, anything else: as one letter each, to look for camelCase.
@@ -55,7 +58,7 @@ def index_text(text: str) -> str:
     bare = fold(text)
     pieces = [bare]
     if not bare.isascii():
-        pieces = _RUN.split(bare)
+        pieces = re.split(_RUN, bare)
         if len(pieces) > 1:
             runs = " ".join(pieces[1::2])
             pieces[1::2] = ["\n"] * (len(pieces) // 2)
@@ -68,7 +71,7 @@ def index_text(text: str) -> str:
 
 def index_tokens(text: str) -> list[str]:
     """Return the tokens that the index finds in *text*, before they are stemmed."""
-    return _lower(_INDEX_TOKEN.findall(index_text(text)))
+    return _INDEX_TOKEN.findall(index_text(text).lower())
 
 
 def index_terms(text: str) -> set[str]:
@@ -82,7 +85,7 @@ def tokens(text: str) -> list[str]:
     >>> tokens("Das Café, getUserName 用户")
     ['das', 'cafe', 'getusername', '用', '户']
     """
-    return _lower(_TOKEN.findall(fold(text)))
+    return _tokens(fold(text).lower())
 
 
 def terms(text: str) -> list[str]:
@@ -96,12 +99,15 @@ def asked_for(text: str) -> list[str]:
     Single characters of scripts without spaces, but pairs where several stand together.
     """
     asked: list[str] = []
-    for number, piece in enumerate(_RUN.split(fold(text))):
+    bare = fold(text).lower()
+    if bare.isascii():
+        return _tokens(bare)
+    for number, piece in enumerate(re.split(_RUN, bare)):
         if number % 2 and len(piece) > 1:
             asked += map(str.__add__, piece, piece[1:])
         else:
-            asked += _TOKEN.findall(piece)
-    return _lower(asked)
+            asked += _tokens(piece)
+    return asked
 
 
 def placed(text: str) -> Iterator[tuple[str, int, int]]:
@@ -120,8 +126,14 @@ def placed(text: str) -> Iterator[tuple[str, int, int]]:
             other = FOLDED[ord(letter)]
             letters.append(other)
             origins += [at] * len(other)
-        for token in _TOKEN.finditer("".join(letters)):
+        for token in re.finditer(_TOKEN, "".join(letters)):
             yield token[0].lower(), origins[token.start()], origins[token.end() - 1] + 1
+
+
+def _tokens(bare: str) -> list[str]:
+    if bare.isascii():
+        return _INDEX_TOKEN.findall(bare)
+    return re.findall(_TOKEN, bare)
 
 
 def _camel_parts(text: str) -> list[str]:
@@ -159,7 +171,3 @@ def _spread(runs: str) -> str:
     spread[0::5] = spread[2::5] = letters
     spread[3:-5:5] = letters[1:]
     return spread.tobytes().decode("utf-32-le")
-
-
-def _lower(found: list[str]) -> list[str]:
-    return [token.lower() for token in found]

@@ -2,19 +2,85 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from convmem.errors import storage_error
+from convmem.log.locks import SidecarLock
 from convmem.log.read import Reader
 from convmem.stores.log_files import COMPRESSED, stamp_of, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
     from convmem.log.files import Folder
     from convmem.stores.places import Places
 
-_INDEX = ".index"
+INDEX_FOLDER = ".index"
+INDEX_FILE = "search.sqlite"
+"""The index of words. Derived: it may be removed at any time, with what SQLite keeps beside it."""
+
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
+# Held for some milliseconds at a time.
+_PATIENCE_SECONDS = 60.0
+
+
+def remove_index(inner: Folder) -> None:
+    """Remove the index of words from the open folder it lies in.
+
+    Who has it open goes on with what was removed.
+
+    Raises:
+        StorageError, LockTimeout: It is there still.
+    """
+    if any(inner.has(INDEX_FILE + suffix) for suffix in _SUFFIXES):
+        with alone_with_index(inner):
+            remove_index_files(inner)
+
+
+def remove_index_files(inner: Folder) -> None:
+    """Remove what there is of the index; for who is ``alone_with_index``."""
+    # The database first: without the rest it might be read as it never was.
+    for suffix in _SUFFIXES:
+        inner.remove(INDEX_FILE + suffix)
+
+
+@contextmanager
+def alone_with_index(inner: Folder) -> Iterator[None]:
+    """Keep others from opening, making and removing the index of words meanwhile.
+
+    Its files belong together: who opened one of them just before they were removed, and the next
+    just after they were made anew, would damage both.
+
+    Raises:
+        StorageError, LockTimeout: The lock is not to be had.
+    """
+    lock = SidecarLock(inner, INDEX_FILE)
+    lock.acquire(_PATIENCE_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
+        lock.close()
+
+
+def forget_words(folder: Folder) -> None:
+    """Remove the words that were found in a namespace's turns: they may be of one that is gone.
+
+    Raises:
+        StorageError: They are there still.
+    """
+    try:
+        inner = folder.existing_subfolder(INDEX_FOLDER)
+    except FileNotFoundError:
+        return
+    try:
+        remove_index(inner)
+    except OSError as error:
+        raise storage_error(error, f"cannot remove {inner.path}/{INDEX_FILE}") from error
+    finally:
+        inner.close()
 
 
 class DirectoryLogs:
@@ -62,12 +128,12 @@ class DirectoryLogs:
             return None
         try:
             if create:
-                return folder.subfolder(_INDEX, is_lasting=False)
-            return folder.existing_subfolder(_INDEX)
+                return folder.subfolder(INDEX_FOLDER, is_lasting=False)
+            return folder.existing_subfolder(INDEX_FOLDER)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise storage_error(error, f"cannot open {folder.path}/{_INDEX}") from error
+            raise storage_error(error, f"cannot open {folder.path}/{INDEX_FOLDER}") from error
 
     def _folder(self, namespace: str) -> Folder | None:
         try:

@@ -254,7 +254,7 @@ class DirectoryTrash:
             TurnNotFound: It has no such turn.
         """
         from convmem.log.removing import scrub
-        from convmem.stores import facts_index
+        from convmem.stores import facts_index, logs
 
         name = ids.encode_name(continuation_id)
         wanted = scrub.wanted(turn)
@@ -297,6 +297,7 @@ class DirectoryTrash:
             )
         # How the first turn begins stands there, too.
         facts_index.forget(folder, name)
+        logs.forget_words(folder)
         return done
 
     def purge(

@@ -27,6 +27,7 @@ from typing import TypeAlias
 from locomo import CATEGORIES, Question, Sample, read
 
 from convmem import Archive, ConvmemError
+from convmem.search.first_person import said
 from convmem.search.query import parse
 from convmem.search.words import index_terms, stem
 
@@ -110,7 +111,8 @@ def by_meaning(archive: Archive, samples: list[Sample]) -> Way:
     }
 
     def found(sample: Sample, question: str) -> list[str]:
-        likeness = vectors[sample.name] @ embedder.embed([question])[0]
+        asked = said(question, {turn.speaker for turn in sample.turns})
+        likeness = vectors[sample.name] @ embedder.embed([asked])[0]
         return [sample.turns[at].dia_id for at in (-likeness).argsort(kind="stable")[:MOST]]
 
     return found

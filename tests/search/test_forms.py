@@ -1,9 +1,10 @@
-"""Other forms of a word, and questions that ask when: what a stemmer does not see."""
+"""What is made of a query's English: irregular forms, questions for a time, the first person."""
 
 from __future__ import annotations
 
 import pytest
 
+from convmem.search.first_person import said
 from convmem.search.forms import other_forms
 from convmem.search.times import asks_when, tells_when
 from convmem.search.words import stem
@@ -71,3 +72,20 @@ def test_a_turn_that_tells_a_time_is_recognised(text):
 def test_other_turns_tell_no_time(text):
     """Else every turn would."""
     assert not tells_when(text)
+
+
+@pytest.mark.parametrize(
+    ("query", "speakers", "spoken"),
+    [
+        ("When did Anna's cat die?", ["Anna", "Ben"], "When did my cat die?"),
+        ("did anna lena call ben?", ["Anna", "Anna Lena", "Ben"], "did I call I?"),
+        ("Annabel’s cat", ["Anna"], "Annabel’s cat"),
+        ("Anna’s cat", ["Anna"], "my cat"),
+        ("C++ or c", ["C++"], "I or c"),
+        ("oslo", [], "oslo"),
+        ("", ["Anna"], ""),
+    ],
+)
+def test_an_embedder_is_asked_as_the_speaker_would_say_it(query, speakers, spoken):
+    """ "Anna planted" is most like what is said to Anna, "I planted" like what she says."""
+    assert said(query, speakers) == spoken

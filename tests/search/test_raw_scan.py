@@ -7,7 +7,6 @@ import os
 import re
 import tempfile
 import zlib
-from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -171,6 +170,16 @@ class _reader_of:  # noqa: N801 - reads as a function
         self._folder.cleanup()
 
 
+def _read(reader, search):
+    """Return what must be found, and the damage, by the plainest reading there is."""
+    damage = []
+    read = [(each, search.match(each)) for each in reader.in_order(damage.append)]
+    return (
+        [(stored.offset, match.spans) for stored, match in read if match is not None],
+        [(each.offset, each.length, each.reason) for each in damage],
+    )
+
+
 def _found(reader, search):
     """Return what is found, and the damage that was told."""
     damage = []
@@ -205,10 +214,14 @@ def test_the_fast_way_finds_what_the_slow_way_finds(monkeypatch, block, with_lib
         fast = grep.Search(pattern, Filter())
         slow = grep.Search(pattern, Filter())
         slow.scan = None
+        beside = grep.Search(pattern, Filter(), after=1)
         with _reader_of(log) as reader:
+            expected, all_damage = _read(reader, slow)
             found, damage = _found(reader, fast)
-            expected, all_damage = _found(reader, slow)
+            assert _found(reader, slow) == (expected, all_damage)
+            shown = list(grep._with_neighbours(reader, beside, lambda _: None))
         assert found == expected
+        assert [(each.stored.offset, each.match.spans) for each in shown if each.match] == expected
         hits += bool(fast.scan) and bool(found)
         # Of the damage it may pass over some, and tells nothing twice or otherwise.
         assert len(set(damage)) == len(damage)
@@ -246,6 +259,19 @@ def test_a_text_is_found_however_its_json_is_spelled(content, pattern, is_sealed
         search = grep.Search(Pattern.of(pattern), Filter())
         assert search.scan is not None
         assert len(_found(reader, search)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "pattern"),
+    [(r'"\u0063af\u00e9"', "café"), (r'"a\/b"', "a/b"), ("[1e2]", "100.0")],
+)
+def test_without_its_alarms_the_scan_would_miss_what_is_spelled_otherwise(
+    monkeypatch, content, pattern
+):
+    """The control: the trials above see a scan that passes over too much."""
+    monkeypatch.setattr(raw_scan, "_alarms", lambda letters, literal: [])
+    with _reader_of(b'{"role":"user","content":%b}\n' % content.encode()) as reader:
+        assert _found(reader, grep.Search(Pattern.of(pattern), Filter()))[0] == []
 
 
 def test_every_case_is_one_that_regular_expressions_know():
@@ -359,11 +385,10 @@ def test_what_a_match_must_hold(source, literal):
     assert Pattern.of(source).literal == literal
 
 
-def test_many_cases_of_two_letters_are_all_looked_for():
-    """The control: with one spelling left out, the trial above would miss turns."""
+def test_every_case_of_the_letters_that_are_looked_for_is_looked_for():
+    """Letters with relatives have three or four spellings, and all must be among the needles."""
     scan = RawScan("kİ", ignores_case=True)
-    line = '{"role":"user","content":"Kı"}'.encode()
-    assert scan.is_likely(line)
-    assert all(len(one) == len(set(one)) for one in scan._spellings)
     assert [len(one) for one in scan._spellings] == [3, 4]
-    assert all(a != b for a, b in pairwise(sorted(scan._needles)))
+    for text in ("Kı", "KI", "ki", "kİ"):
+        assert scan.is_likely(f'{{"role":"user","content":"{text}"}}'.encode())
+    assert not scan.is_likely(b'{"role":"user","content":"a.b"}')

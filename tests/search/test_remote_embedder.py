@@ -48,7 +48,7 @@ class Server:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):  # noqa: N802 - the name that http.server looks for
+            def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.asked.append((self.path, dict(self.headers), body))
                 step = outer.script.pop(0) if outer.script else _vectors
@@ -288,7 +288,7 @@ def test_an_endpoint_that_is_not_up_is_told():
     found = server.endpoint()
     server.http.shutdown()
     server.http.server_close()
-    with pytest.raises(EmbedderError, match="did not answer, 5 times: .*refused") as raised:
+    with pytest.raises(EmbedderError, match=r"did not answer, 5 times: .*refused") as raised:
         found.embed(["one"])
     assert "try again once it is up" in raised.value.hint
 

@@ -26,6 +26,11 @@ class Messages:
         if not self._quiet:
             self._say("warning", kind, message, hint, more)
 
+    def note(self, kind: str, message: str, hint: str | None = None, **more: Any) -> None:
+        """Say how an answer came about that is as good as can be; ``--quiet`` leaves it out."""
+        if not self._quiet:
+            self._say("note", kind, message, hint, more)
+
     def error(self, error: ConvmemError, *, where: str = "", **more: Any) -> None:
         """Say that one of several things failed, while the others go on."""
         self._say("error", error.kind, f"{where}{error}", error.hint, more)

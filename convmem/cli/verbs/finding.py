@@ -1,9 +1,9 @@
-"""The verbs that find turns: grep."""
+"""The verbs that find turns: search, grep, and the index that search uses."""
 
 from __future__ import annotations
 
 from convmem.cli.spec import Argument, Option, Verb
-from convmem.cli.verbs.common import IDS_MANY, QUIET, ROLES, SINCE, UNTIL
+from convmem.cli.verbs.common import IDS, IDS_MANY, QUIET, ROLES, SINCE, UNTIL
 
 _GREP = Verb(
     "grep",
@@ -90,4 +90,137 @@ EXIT STATUS:
     ),
 )
 
-VERBS: tuple[Verb, ...] = (_GREP,)
+_SEARCH = Verb(
+    "search",
+    "Find turns by words, the best first.",
+    """\
+Find the turns that fit some words best, in all conversations of the namespace. What was recorded a
+moment ago is found, too. Several words need no quotes.
+
+Examples:
+
+  convmem search oslo night train
+  convmem search -C 2 --since 30d 'when does the "night train" leave?'
+  convmem search oslo -train -r user
+  convmem search 'paint* role:user id:oslo-trip meta.project:home'
+  convmem search deadlock --group --all-namespaces
+  convmem search deadlock --json | jq -r '[.continuation_id, .seq, .snippet] | @tsv'
+
+QUERY is any text: words in any form (run finds running), "phrases" as they are written, begin*,
+-without, -"a phrase", and filters, which are options, too: role:user,tool id:ID ns:NAME since:30d
+until:2026-11-21 meta.KEY:VALUE. camelCase, snake_case and paths are found by their parts. Keep the
+quotes of a phrase from the shell: '"night train"'. What was said right before and after counts a
+little. A word such as -train is never taken for flags: those stand alone here, -q -n5, not -qn5.
+
+Where few turns hold all the words, those that hold some follow, and a note says so; as do turns
+that hold none but stand beside one that does. --json calls those "beside"; else their line has -.
+
+Else than at a terminal each hit is a line "ID:SEQ:ROLE:snippet" (with -, as in "ID-SEQ-ROLE-text",
+for neighbours). --json prints for each hit continuation_id, namespace, id, seq, ts, role, score,
+snippet and marks, where in the snippet the words are; with -C also before and after. Scores compare
+within one search. Notes are on standard error, with --json as objects.
+
+Where there is a next page, the last object of --json has its "cursor", and at a terminal a note
+has the command for it. With --group there is one page.
+
+The index of words lies in the archive and holds no readable text. It is made by the first search
+and brought in step by each; convmem index does so ahead of time. Events of an import, and turns
+that were scrubbed, are found where -r names their role.
+
+EXIT STATUS:
+
+  0  something was found
+  1  nothing was found
+  2  wrong usage
+  3  there is no conversation of an ID that was named
+  4  input/output or permission
+  6  another process is indexing, and did not come to an end
+""",
+    target="convmem.cli.search:run",
+    arguments=(Argument("query", "What to look for.", metavar="QUERY", many=True),),
+    options=(
+        Option(
+            "limit",
+            ("-n", "--limit"),
+            "At most so many hits, or with --group conversations.",
+            takes="text",
+            metavar="NUM",
+            default="10",
+        ),
+        Option(
+            "around",
+            ("-C", "--context"),
+            "Show so many turns before and after each hit, too.",
+            takes="text",
+            metavar="NUM",
+        ),
+        Option("group", ("--group",), "Put the hits of a conversation together."),
+        Option(
+            "cursor",
+            ("--cursor",),
+            "The page behind that cursor, for the same query.",
+            takes="text",
+            metavar="CURSOR",
+        ),
+        ROLES,
+        SINCE,
+        UNTIL,
+        Option(
+            "ids",
+            ("--id",),
+            "Only this conversation; may be given more than once.",
+            takes="many",
+            metavar="ID",
+            complete=IDS,
+        ),
+        Option(
+            "meta",
+            ("--meta",),
+            "Only turns whose meta has this value; may be given more than once.",
+            takes="many",
+            metavar="KEY=VALUE",
+        ),
+        Option("all_namespaces", ("--all-namespaces",), "Look into those of every namespace."),
+        QUIET,
+        Option("json", ("--json",), "One JSON object per hit and line; stable for programs."),
+    ),
+    has_minus_words=True,
+)
+
+_INDEX = Verb(
+    "index",
+    "Bring the index of words in step, ahead of a search.",
+    """\
+Bring the index that search uses in step with what was recorded, compacted, deleted or imported
+since, so that the next search need not. Costs what changed. The first time, a gigabyte takes about
+a minute.
+
+Examples:
+
+  convmem index
+  convmem index --all-namespaces --quiet
+  convmem index --rebuild
+  convmem index --drop
+
+The index is derived from the logs: it may be removed at any time, and is made anew when it is
+needed. A kill in the middle loses some seconds of work; searches go on meanwhile.
+
+EXIT STATUS:
+
+  0  done
+  2  wrong usage
+  4  input/output or permission: there can be no index here
+  6  another process is indexing, and did not come to an end
+  7  some conversations could not be read (whole); all else is in step
+""",
+    target="convmem.cli.index:run",
+    options=(
+        Option("all_namespaces", ("--all-namespaces",), "Those of every namespace."),
+        Option("rebuild", ("--rebuild",), "Make it anew from the logs."),
+        Option("drop", ("--drop",), "Remove it, and make none."),
+        QUIET,
+        Option("json", ("--json",), "One JSON object per namespace and line."),
+    ),
+)
+
+VERBS: tuple[Verb, ...] = (_SEARCH, _GREP, _INDEX)

@@ -71,7 +71,7 @@ EXIT STATUS:
 
 _CONTEXT = Verb(
     "context",
-    "Print the newest turns that fit a model's budget.",
+    "Print the newest turns that fit a model's budget, and older ones that matter.",
     """\
 Print the newest turns that fit a model's budget, oldest first and without a gap.
 
@@ -80,13 +80,20 @@ Examples:
   convmem context oslo-trip --max-tokens 4000
   convmem context oslo-trip --pin @system.md --format messages | curl … -d @-
   convmem context oslo-trip --max-turns 20 --json | jq .left_out
+  convmem context oslo-trip --query "which hotel did we book?" --max-tokens 4000
 
 The newest turn is always there: alone too long, its middle is cut out, and a mark says so. A
 tool's result comes with its call or not at all. Only the end of the file is read.
 
+With --query older turns that fit it best come first, each with its number, time and id, within the
+same budget: a third of it is set aside for them, or --recall-tokens. What they leave goes to the
+newest turns, and the other way round. Turns in the trash are among them where a summary stands for
+them. What is asked is read as search reads it; the index is brought in step first.
+
 --format text (the default) is for a prompt: "[17] user:" begins a turn, and only what is indented
 is content, so that no content can pass for a turn. --format messages is one JSON array of role and
-content. --format json is one object that also says what was counted and left out.
+content; what is recalled is one text from user. --format json is one object that also says what
+was counted, recalled and left out.
 
 Tokens are estimated, unless --tokenizer names a vocabulary: pip install 'convmem[tokens]'. The
 estimate is some 12 per cent too high for English and code with the vocabulary o200k_base; other
@@ -98,6 +105,7 @@ EXIT STATUS:
   2  wrong usage; what is pinned does not fit
   3  there is no such conversation
   4  input/output or permission
+  6  busy: another process is indexing, and does not come to an end
 """,
     target="convmem.cli.context:run",
     arguments=(ID,),
@@ -116,6 +124,20 @@ EXIT STATUS:
             "What comes first, as a system message; @FILE reads it, @@ begins a text with @.",
             takes="many",
             metavar="TEXT|@FILE",
+        ),
+        Option(
+            "query",
+            ("--query",),
+            "Recall older turns that fit this, too.",
+            takes="text",
+            metavar="TEXT",
+        ),
+        Option(
+            "recall_tokens",
+            ("--recall-tokens",),
+            "Set so many tokens aside for them; without it a third of all.",
+            takes="text",
+            metavar="N",
         ),
         Option(
             "format",

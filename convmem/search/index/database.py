@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from urllib.parse import quote
 
 from convmem.errors import LockTimeout, StorageError, storage_error
+from convmem.log.files import FILE_MODE
+from convmem.stores.logs import INDEX_FILE as FILE
+from convmem.stores.logs import alone_with_index, remove_index_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,14 +29,12 @@ if TYPE_CHECKING:
 
     from convmem.log.files import Folder
 
-FILE = "search.sqlite"
 BLOCK = 256
 # What nobody said (see ``turns.is_said``) has this in the place of its role.
 UNSAID = 0
 
 # Another layout, or other words made of a text: the file is made anew.
 _VERSION = 1
-_SUFFIXES = ("", "-wal", "-shm", "-journal")
 # How long to wait for another process that writes. Each of its steps takes a second or two.
 _PATIENCE_SECONDS = 60.0
 # What FTS5 gathers in memory before it writes: fewer, larger pieces, a fifth less time.
@@ -79,9 +81,21 @@ class Database:
         connection: The SQLite connection; transactions are begun by hand.
     """
 
-    def __init__(self, folder: Folder, connection: sqlite3.Connection) -> None:
+    def __init__(self, folder: Folder) -> None:
+        """See ``open``."""
         self._folder = folder
-        self.connection = connection
+        with alone_with_index(folder):
+            try:
+                self.connection = _connected(folder)
+            except sqlite3.DatabaseError as error:
+                _refuse_hopeless(error, folder)
+                remove_index_files(folder)
+                try:
+                    self.connection = _connected(folder)
+                except sqlite3.DatabaseError as again:
+                    _refuse_hopeless(again, folder)
+                    raise NoIndex(f"{folder.path}/{FILE}: {again}") from again
+            self._inode = folder.stat(FILE).st_ino
 
     @classmethod
     def open(cls, folder: Folder) -> Database:
@@ -89,18 +103,20 @@ class Database:
 
         Raises:
             NoIndex: This SQLite has no FTS5, or the folder cannot be written.
-            StorageError: It cannot be opened for another reason.
+            LockTimeout: Another process is at it, and does not come to an end.
         """
         try:
-            return cls(folder, _connected(folder))
-        except sqlite3.DatabaseError as error:
-            _refuse_hopeless(error, folder)
-        remove_from(folder)
-        try:
-            return cls(folder, _connected(folder))
-        except sqlite3.DatabaseError as error:
-            _refuse_hopeless(error, folder)
-            raise NoIndex(f"{folder.path}/{FILE}: {error}") from error
+            return cls(folder)
+        except StorageError as error:
+            folder.close()
+            raise NoIndex(str(error)) from error
+        except OSError as error:
+            folder.close()
+            why = storage_error(error, f"cannot write {folder.path}/{FILE}")
+            raise NoIndex(str(why)) from error
+        except BaseException:
+            folder.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -119,10 +135,14 @@ class Database:
         self._folder.close()
 
     def remake(self) -> None:
-        """Begin the index anew, empty."""
+        """Begin the index anew, empty, unless another process just did."""
+        folder = self._folder
         self.connection.close()
-        remove_from(self._folder)
-        self.connection = _connected(self._folder)
+        with alone_with_index(folder):
+            if folder.has(FILE) and folder.stat(FILE).st_ino == self._inode:
+                remove_index_files(folder)
+            self.connection = _connected(folder)
+            self._inode = folder.stat(FILE).st_ino
 
     def begin(self) -> None:
         """Begin to write; others who write wait until ``commit``.
@@ -151,24 +171,16 @@ class Database:
             self.connection.execute("rollback")
 
 
-def remove_from(folder: Folder) -> None:
-    """Remove the index, whole or damaged. Who has it open goes on with what was removed."""
-    for suffix in _SUFFIXES:
-        folder.remove(FILE + suffix)
-
-
 def _connected(folder: Folder) -> sqlite3.Connection:
-    try:
-        if not folder.has(FILE):
-            # Made by us, so that it is for its owner alone, and no link is followed.
-            os.close(folder.open_file(FILE, os.O_RDWR | os.O_CREAT))
-        else:
-            os.close(folder.open_file(FILE, os.O_RDWR))
-    except StorageError as error:
-        raise NoIndex(str(error)) from error
-    except OSError as error:
-        raise NoIndex(str(storage_error(error, f"cannot write {folder.path}/{FILE}"))) from error
-    where = f"file:{quote(os.path.join(folder.path, FILE))}?mode=rw"
+    """Return a connection that has all files of the index open; for who is alone with it."""
+    # Never opened but by SQLite: to close a file lets go of all locks that this process has on it.
+    is_new = not folder.has(FILE)
+    if is_new:
+        remove_index_files(folder)  # what is left of another
+    elif not stat.S_ISREG(folder.stat(FILE).st_mode):
+        raise NoIndex(f"{folder.path}/{FILE} is not a file")
+    mode = "rwc" if is_new else "rw"
+    where = f"file:{quote(os.path.join(folder.path, FILE))}?mode={mode}"
     connection = sqlite3.connect(
         where,
         uri=True,
@@ -177,6 +189,8 @@ def _connected(folder: Folder) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
+        if is_new:
+            os.chmod(FILE, FILE_MODE, dir_fd=folder.fd)
         version = connection.execute("pragma user_version").fetchone()[0]
         if version != _VERSION:
             _make(connection, version)

@@ -12,7 +12,7 @@ from convmem.search.index.database import BLOCK, UNSAID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from typing import Any, TypeAlias
 
     from convmem.search.index.database import Database
@@ -248,21 +248,11 @@ class Lookup:
         micros = within_seconds * 1e6
         return {
             turn: (
-                self._near(turn, self._beside(turn, reach, -1), micros),
-                self._near(turn, self._beside(turn, reach, 1), micros),
+                of_one_talk(self.facts, turn, self._beside(turn, reach, -1), micros),
+                of_one_talk(self.facts, turn, self._beside(turn, reach, 1), micros),
             )
             for turn in turns
         }
-
-    def _near(self, turn: int, others: list[int], micros: float) -> list[int]:
-        """Return those of *others* that are of one talk with *turn*."""
-        before = self.facts[turn].micros
-        for at, other in enumerate(others):
-            now = self.facts[other].micros
-            if now is not None and before is not None and abs(now - before) > micros:
-                return others[:at]
-            before = now if now is not None else before
-        return others
 
     def _beside(self, turn: int, reach: int, step: int) -> list[int]:
         near = [turn + step * nth for nth in range(1, reach + 1)]
@@ -337,6 +327,19 @@ class Passes:
         if facts.micros is None or (self.since is not None and facts.micros < self.since):
             return False
         return self.until is None or facts.micros < self.until
+
+
+def of_one_talk(
+    facts: Mapping[int, Facts], turn: int, others: list[int], micros: float
+) -> list[int]:
+    """Return those of *others*, nearest first, that are of one talk with *turn*."""
+    before = facts[turn].micros
+    for at, other in enumerate(others):
+        now = facts[other].micros
+        if now is not None and before is not None and abs(now - before) > micros:
+            return others[:at]
+        before = now if now is not None else before
+    return others
 
 
 def _joined(blocks: list[int]) -> list[Range]:

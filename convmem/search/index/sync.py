@@ -23,7 +23,7 @@ from convmem.stores.log_files import is_same_file, size_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from typing import TypeAlias
 
     from convmem.log.read import Reader, StoredTurn
@@ -44,6 +44,11 @@ _ROWS_AT_ONCE = 1000
 _BLOCKWISE_BYTES = 4 << 10
 # A log of which this is the stamp's end was not read to its end.
 _PARTIAL = "?"
+# The stamp of no file.
+_DISTRUSTED = "-"
+# Those who write all the time do not keep a search from its end: what was there when it began is
+# in after the first round, and what moved meanwhile after the second.
+_ROUNDS = 3
 _MOST_ROUNDS = 100
 # Words of turns that are gone cost time and room: then the index is made anew.
 _GONE_AT_LEAST = 10_000
@@ -51,9 +56,17 @@ _GONE_SHARE = 5
 
 
 def bring_in_step(
-    database: Database, logs: Logs, namespace: str, observer: Observer
+    database: Database,
+    logs: Logs,
+    namespace: str,
+    observer: Observer,
+    distrusted: Collection[str] = (),
 ) -> dict[str, ConvmemError]:
     """Make the index say what the logs said when this was called, or later.
+
+    Args:
+        distrusted: Names of logs that are not what the index says, though their files may seem
+            not to have changed: they are compared turn by turn.
 
     Returns:
         Why, for the file name of each log that could not be read (whole).
@@ -65,11 +78,15 @@ def bring_in_step(
     """
     failed: dict[str, ConvmemError] = {}
     try:
-        for _ in range(_MOST_ROUNDS):
+        _distrust(database, distrusted)
+        for nth in range(_MOST_ROUNDS):
             todo = _changed(database, logs, namespace, failed)
             if todo is None:
                 break
-            _Round(database, logs, namespace, observer, failed).run(*todo)
+            one = _Round(database, logs, namespace, observer, failed)
+            one.run(*todo)
+            if nth + 1 >= _ROUNDS and not one.was_overtaken:
+                break
     except sqlite3.OperationalError as error:
         database.roll_back()
         if "full" in str(error) or "readonly" in str(error) or "disk I/O" in str(error):
@@ -79,6 +96,16 @@ def bring_in_step(
         database.roll_back()
         raise
     return failed
+
+
+def _distrust(database: Database, names: Collection[str]) -> None:
+    if names:
+        database.begin()
+        for name in names:
+            database.connection.execute(
+                "update log set stamp = ? where name = ? and stamp != ''", (_DISTRUSTED, name)
+            )
+        database.commit()
 
 
 def _changed(
@@ -96,6 +123,10 @@ def _changed(
     }
     gone = [name for name in known if name not in stamps]
     return (new, gone) if new or gone else None
+
+
+class _Overtaken(Exception):
+    """Another process went on with the log while it was let write: we begin from there."""
 
 
 class _OutOfOrder(Exception):
@@ -120,6 +151,7 @@ class _Round:
         self._observer = observer
         self._failed = failed
         self._roles: dict[str, int] = {}
+        self.was_overtaken = False
         self._work = 0  # bytes read since the last commit
         self._fresh: list[Row] = []
 
@@ -187,6 +219,9 @@ class _Round:
         try:
             with self._logs.open(self._namespace, name) as reader:
                 self._read(_Log(name, stamp, *known), reader)
+        except _Overtaken:
+            self._fresh.clear()
+            self.was_overtaken = True
         except FileNotFoundError:
             self._forget(name)
         except OSError as error:
@@ -241,6 +276,11 @@ class _Round:
             self._flush(log)
             self._note(log, log.stamp + _PARTIAL)
             self._step()
+            noted = self._sql.execute(
+                "select name, stamp, resume from log where log = ?", (log.log,)
+            ).fetchone()
+            if noted != (log.name, log.stamp + _PARTIAL, log.resume):
+                raise _Overtaken
 
     def _compare(self, log: _Log, reader: Reader) -> None:
         """Go through the rows and the log side by side; keep, drop and add.
@@ -306,14 +346,15 @@ class _Round:
 
     def _blocks_of(self, log: _Log) -> Iterator[list[Old]]:
         """Yield the rows of a log, block by block, in order."""
+        # As far as they are used by now: new rows come to stand in the last block meanwhile.
         blocks = self._sql.execute(
-            "select block from block where log = ? order by block", (log.log,)
+            "select block, used from block where log = ? order by block", (log.log,)
         ).fetchall()
-        for (block,) in blocks:
+        for block, used in blocks:
             yield self._sql.execute(
                 "select turn, seq, mark, place, size from turn"
                 " where turn between ? and ? order by turn",
-                (block * BLOCK, block * BLOCK + BLOCK - 1),
+                (block * BLOCK, block * BLOCK + used - 1),
             ).fetchall()
 
     def _rows_from(self, log: _Log, place: int) -> list[Old]:
@@ -361,8 +402,9 @@ class _Round:
             )
             newest = max((row[2] for row in piece if row[2] is not None), default=None)
             self._sql.execute(
-                "update block set used = ?, newest = max(ifnull(newest, ?), ?) where block = ?",
-                (used + len(piece), newest, newest, block),
+                "update block set used = ?2, newest = max(ifnull(newest, ?3), ifnull(?3, newest))"
+                " where block = ?1",
+                (block, used + len(piece), newest),
             )
             start += len(piece)
         self._sql.execute(

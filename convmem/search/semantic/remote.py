@@ -22,7 +22,7 @@ from convmem.search.semantic.embedder import EmbedderError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import IO, Any
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -195,18 +195,21 @@ class Endpoint:
                 self._sleep(min(wanted_wait or wait, _LONGEST_WAIT_SECONDS))
         raise self._unreached(failure, self.attempts)
 
-    def _read(self, answer: IO[bytes], most: int) -> bytes:
+    def _read(self, answer: http.client.HTTPResponse, most: int) -> bytes:
         """Return what the endpoint says, if it comes to an end in time and measure."""
         parts = []
         length = 0
         until = time.monotonic() + self.answer_seconds
-        while data := answer.read(_READ_BYTES):
+        # What there is, not so much in any case: a byte now and then would never come to an end.
+        while data := answer.read1(_READ_BYTES):
             parts.append(data)
             length += len(data)
             if length > most:
                 raise self._no_vectors(f"more than {most:,} bytes")
             if time.monotonic() > until:
                 raise TimeoutError("the answer did not come to an end in time")
+        if answer.length:
+            raise http.client.IncompleteRead(b"", answer.length)
         return b"".join(parts)
 
     def _table(self, answer: bytes, texts: int) -> NDArray[np.float32]:
