@@ -242,8 +242,8 @@ class Archive:
 
         Ordered by conversation, then as they stand in it. Takes no lock, and memory follows the
         longest line. Where every match holds a piece of plain text, logs are searched for it at
-        gigabytes a second, and only lines that may hold it are parsed; else all are, at a tenth
-        of that. Damage goes to the observer where it is met. A regular expression such as
+        gigabytes a second, and only lines that may hold it are parsed; else all are, some 100 MB
+        a second. Damage goes to the observer where it is met. A regular expression such as
         ``(a+)+b`` can take for ever, as always in Python.
 
         Args:

@@ -35,7 +35,7 @@ class Room:
 
     Attributes:
         tokens: All that there are; ``None``: without an end.
-        fixed: What comes with whatever is recalled.
+        fixed: What comes with whatever is recalled; *around* is the part of it that is no text.
     """
 
     def __init__(self, tokens: int | None, counter: TokenCounter, around: int) -> None:

@@ -179,7 +179,7 @@ def window_of(
     _check(max_tokens, max_turns, form)
     counter = Estimate() if counter is None else counter
     first = _pinned_turns(pinned)
-    taken = _fixed_tokens(first, continuation_id, counter, form, recalls=recall is not None)
+    taken = _fixed_tokens(first, continuation_id, counter, form)
     if max_tokens is not None and taken > max_tokens:
         what = "what is pinned takes" if first else "the header of the text takes"
         raise UsageError(
@@ -198,7 +198,10 @@ def window_of(
     if recall is None:
         choice = choose(newest_first, room, max_turns, cost)
     else:
-        around = 0 if form == "text" else MESSAGE_TOKENS
+        around = MESSAGE_TOKENS
+        if form == "text":  # what more the header says
+            header = _fixed_tokens(first, continuation_id, counter, form, recalled=_MOST_RECALLED)
+            around = header - taken
         newest = Replay(newest_first, cost)
         choice, recalled, notes = recall_beside(
             lambda left: choose(newest, left, max_turns, newest.cost),
@@ -253,7 +256,7 @@ def _pinned_turns(pinned: Pinned) -> list[Turn]:
 
 
 def _fixed_tokens(
-    pinned: list[Turn], name: str, counter: TokenCounter, form: str, *, recalls: bool
+    pinned: list[Turn], name: str, counter: TokenCounter, form: str, *, recalled: int = 0
 ) -> int:
     """Return what is taken before the first turn is."""
     if form == "messages":
@@ -272,7 +275,7 @@ def _fixed_tokens(
         left_out_is_exact=False,
     )
     blocks = (counter.count(block(turn, is_pinned=True)) for turn in pinned)
-    return counter.count(_header(longest, _MOST_RECALLED if recalls else 0)) + sum(blocks)
+    return counter.count(_header(longest, recalled)) + sum(blocks)
 
 
 def _left_out(choice: Choice, oldest_first: Callable[[], Iterable[Turn]]) -> tuple[int, bool]:

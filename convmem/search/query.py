@@ -114,10 +114,10 @@ class Query(Value):
 _QUOTES = '"“”„‟«»＂'
 _PIECE = re.compile(
     rf"""(?P<minus>-(?=[{_QUOTES}]|[^\W_]))?
-    (?:(?P<key>role|id|ns|since|until|meta\.[^\s:{_QUOTES}]+):(?=\S))?
+    (?:(?P<key>(?i:role|id|ns|since|until|meta\.(?-i:[^\s:{_QUOTES}]+))):(?=\S))?
     (?:[{_QUOTES}](?P<quoted>[^{_QUOTES}]*)(?:[{_QUOTES}](?P<star>\*)?|\Z)|(?P<plain>[^\s{_QUOTES}]+))
     """,
-    re.VERBOSE | re.IGNORECASE,
+    re.VERBOSE,  # without IGNORECASE for all of it, which doubles the time that it takes to compile
 )
 # A dash or a full stop of another script parts units; what stands inside identifiers does not.
 _BREAKS = re.compile("[—–…、。，！？；：「」『』（）《》〈〉【】・]+")

@@ -6,6 +6,7 @@ text's, and where it is a phrase its words stand one behind the other.
 
 from __future__ import annotations
 
+from convmem.search.folding import is_unspaced
 from convmem.search.prefixes import prefix_expression
 from convmem.search.words import index_tokens, stem, tokens
 
@@ -68,7 +69,8 @@ class Unit:
 
         Where the unit is a phrase, exact or a prefix these are more than do: see ``holds``.
         """
-        parts = [f'"{token}"' for token in self.asked]
+        # A character of a script without spaces is the beginning of a pair, or stands alone.
+        parts = [f'"{token}"{"*" if is_unspaced(token) else ""}' for token in self.asked]
         if self.is_prefix:
             parts.append(f"({prefix_expression(self.words[-1])})")
         return f"({' AND '.join(parts)})"

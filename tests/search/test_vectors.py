@@ -115,7 +115,7 @@ def test_the_wrong_number_of_dimensions_is_an_error_everywhere(folder):
     file = writer(folder)
     file.append(keys(0, 3), made(3))
     for is_writer in (False, True):
-        with pytest.raises(UsageError, match="gives vectors of 7 numbers, and .* have 24") as told:
+        with pytest.raises(UsageError, match=r"gives vectors of 7 numbers, .* have 24") as told:
             VectorFile.open(folder, "made", 7, is_writer=is_writer)
         assert "needs a new name" in told.value.hint
     with pytest.raises(UsageError, match=r"query's vector has 7 numbers, .* have 24"):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from convmem.search.folding import composed, folded
+from convmem.search.folding import composed, folded, is_unspaced
 from convmem.search.words import (
     STOP_WORDS,
     asked_for,
@@ -60,7 +60,10 @@ def held(text: str) -> set[str]:
 @some
 def test_index_holds_the_terms_that_index_terms_says(text):
     """The scan works on ``index_terms``: where they differ it finds other turns than the index."""
-    assert held(text) == index_terms(text)
+    there = held(text)
+    assert there <= index_terms(text)
+    for term in index_terms(text) - there:
+        assert is_unspaced(term) and any(pair.startswith(term) for pair in there)
 
 
 @given(any_text)

@@ -31,8 +31,8 @@ marks: where in the snippet the matches are; neighbours as tail --json has them,
 
 Events of an import, and turns that were scrubbed, are found where -r names their role. Damaged
 lines are passed over; those that cannot hold the pattern are not looked at. A pattern that holds a
-piece of plain text is looked for at several gigabytes a second, any other at a tenth of that. Some
-regular expressions take for ever, such as (a+)+b: end them with Ctrl-C.
+piece of plain text is looked for at gigabytes a second; with any other, and with -v, each turn is
+read: some 100 MB a second. Some regular expressions, such as (a+)+b, take for ever: Ctrl-C ends it.
 
 Behind the verb -A is that of grep. The archive is then named with --archive, or before the verb.
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from urllib.parse import quote
 
 from convmem.errors import LockTimeout, StorageError, storage_error
 from convmem.log.files import FILE_MODE
@@ -171,6 +170,18 @@ class Database:
             self.connection.execute("rollback")
 
 
+def _in_uri(path: str) -> str:
+    """Return *path* as SQLite reads it in a URI, whatever bytes it is of.
+
+    Loading ``urllib.parse`` for it takes as long as asking the index.
+    """
+    special = b"%?#"
+    return "".join(
+        chr(byte) if byte < 128 and byte not in special else f"%{byte:02x}"
+        for byte in os.fsencode(path)
+    )
+
+
 def _connected(folder: Folder) -> sqlite3.Connection:
     """Return a connection that has all files of the index open; for who is alone with it."""
     # Never opened but by SQLite: to close a file lets go of all locks that this process has on it.
@@ -180,7 +191,7 @@ def _connected(folder: Folder) -> sqlite3.Connection:
     elif not stat.S_ISREG(folder.stat(FILE).st_mode):
         raise NoIndex(f"{folder.path}/{FILE} is not a file")
     mode = "rwc" if is_new else "rw"
-    where = f"file:{quote(os.path.join(folder.path, FILE))}?mode={mode}"
+    where = f"file:{_in_uri(os.path.join(folder.path, FILE))}?mode={mode}"
     connection = sqlite3.connect(
         where,
         uri=True,
