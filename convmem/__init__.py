@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from convmem.metrics import Metrics as Metrics
     from convmem.progress import Observer as Observer
     from convmem.retention import RetentionPolicy as RetentionPolicy
+    from convmem.search.hits import Hit as Hit
+    from convmem.search.page import SearchPage as SearchPage
     from convmem.stores.protocol import Store as Store
     from convmem.turns import Turn as Turn
 
@@ -56,6 +58,7 @@ _PLACES = {
     "Durability": "convmem.log.durability",
     "DurabilityUnknown": "convmem.errors",
     "EventLog": "convmem.event_log",
+    "Hit": "convmem.search.hits",
     "InvalidContinuationId": "convmem.errors",
     "InvalidTurn": "convmem.errors",
     "JsonFormatter": "convmem.event_log",
@@ -64,6 +67,7 @@ _PLACES = {
     "Observer": "convmem.progress",
     "Observers": "convmem.event_log",
     "RetentionPolicy": "convmem.retention",
+    "SearchPage": "convmem.search.page",
     "StorageError": "convmem.errors",
     "StorageFull": "convmem.errors",
     "Store": "convmem.stores.protocol",

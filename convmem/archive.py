@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from convmem.rules import Rules
     from convmem.search.hits import Hit
     from convmem.search.page import SearchPage
+    from convmem.search.semantic.embedder import Watched
+    from convmem.search.semantic.nearest import Asked
     from convmem.search.upkeep import IndexReport
     from convmem.stores.health import Health, Limits
     from convmem.stores.protocol import Store
@@ -70,6 +72,7 @@ class Archive:
         namespace: str = DEFAULT_NAMESPACE,
         durability: Durability | str = "always",
         observer: Observer | None = None,
+        embedder: Any = None,
     ) -> None:
         encode_name(namespace)
         self._store = store
@@ -78,6 +81,8 @@ class Archive:
         self._observer = observer or LoggingObserver()
         self._root: str | None = None  # where convmem.toml is, if there can be one
         self._rules: tuple[tuple[int, ...] | None, Rules] | None = None
+        self._embedder = embedder
+        self._opened_embedder: Watched | None = None
         self._closed = False
         if self._durability.name == "interval":
             from convmem.log.flusher import flush_on_sigterm
@@ -94,6 +99,7 @@ class Archive:
         lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
         remember_seconds: float = DEFAULT_REMEMBER_SECONDS,
         observer: Observer | None = None,
+        embedder: Any = None,
     ) -> Archive:
         """Open the archive at *root*. Touches no disk: the first record makes the directory.
 
@@ -108,6 +114,9 @@ class Archive:
             remember_seconds: How long the ids of compacted turns are remembered, so that a late
                 retry is not stored twice.
             observer: Is told of damage and progress. By default damage is logged.
+            embedder: What makes vectors, once meaning is searched: ``minilm``, the address of an
+                endpoint, the name of an entry point, a function, or an object
+                (``convmem.search.semantic.embedder``). ``None``: ``minilm``.
         """
         path = default_root() if root is None else os.path.expanduser(os.fspath(root))
         watched = observer or LoggingObserver()
@@ -117,7 +126,13 @@ class Archive:
             lock_timeout_seconds=lock_timeout_seconds,
             remember_seconds=remember_seconds,
         )
-        archive = cls(store, namespace=namespace, durability=durability, observer=watched)
+        archive = cls(
+            store,
+            namespace=namespace,
+            durability=durability,
+            observer=watched,
+            embedder=embedder,
+        )
         archive._root = os.path.realpath(path)
         return archive
 
@@ -287,9 +302,7 @@ class Archive:
             before=before,
             after=after,
         )
-        return hits(
-            self._open_store(), place, continuation_ids, search, self._observer.damaged
-        )
+        return hits(self._open_store(), place, continuation_ids, search, self._observer.damaged)
 
     def namespaces(self) -> list[str]:
         """Return the names of all namespaces, sorted."""
@@ -377,6 +390,7 @@ class Archive:
         neighbours: int = 0,
         grouped: bool = False,
         cursor: str | None = None,
+        semantic: bool = False,
     ) -> SearchPage:
         """Return the turns that fit *query* best: words, "phrases", prefix*, -word, and filters.
 
@@ -401,10 +415,16 @@ class Archive:
             neighbours: How many turns before and after each hit to return with it.
             grouped: Put the hits of a conversation together, at most three of each.
             cursor: Of the page before, for the same query.
+            semantic: Find turns of like meaning, too, and rank by words and meaning
+                (``page.matched`` is then ``meaning``). What was quoted is held by every hit. A
+                few dozen new turns are embedded at once; where more lack a vector they are found
+                by words, and ``page.notes`` says so: ``index`` makes the vectors.
 
         Raises:
             ConversationNotFound: One of the ids is in none of the namespaces.
-            UsageError: *limit* or *cursor* is wrong.
+            UsageError: *limit* or *cursor* is wrong; or, with *semantic*, the embedder is not to be
+                had, or its vectors have other dimensions than those it made before.
+            EmbedderError: The embedder failed.
             LockTimeout: Another process is indexing, and does not come to an end.
         """
         from convmem.search.engine import search
@@ -414,7 +434,12 @@ class Archive:
             query, ids=continuation_ids, roles=roles, since=since, until=until, meta=meta
         )
         request = Request(
-            wanted, limit=limit, cursor=cursor, reach=neighbours, is_grouped=grouped
+            wanted,
+            limit=limit,
+            cursor=cursor,
+            reach=neighbours,
+            is_grouped=grouped,
+            asked=self._asked(wanted.said) if semantic else None,
         )
         store = self._open_store()
         if wanted.namespaces is not None or all_namespaces:
@@ -424,27 +449,60 @@ class Archive:
             places = [self._namespace if namespace is None else _checked_namespace(namespace)]
         return search(store.logs, places, request, self._observer)
 
-    def index(self, namespace: str | None = None, *, rebuild: bool = False) -> IndexReport:
+    def index(
+        self, namespace: str | None = None, *, rebuild: bool = False, semantic: bool = False
+    ) -> IndexReport:
         """Bring the index that ``search`` uses in step now, rather than with the next search.
 
         Costs what changed since, or with *rebuild* all: then it is made anew. The observer is
         told of it as the task ``indexing``.
 
+        With *semantic* every turn gets its vector, too (task ``embedding``), which takes far
+        longer: some hundred turns a second with ``minilm``. A kill loses a second's work; vectors
+        that are there are never made again. Those of turns that are gone, and those of other
+        embedders, go.
+
         Raises:
             StorageError: There can be no index here; ``search`` goes without one.
-            LockTimeout: Another process is indexing, and does not come to an end.
+            UsageError, EmbedderError: As ``search`` has it.
+            LockTimeout: Another process is indexing, or embedding, and does not come to an end.
         """
         from convmem.search.upkeep import bring_up
 
         place = self._namespace if namespace is None else _checked_namespace(namespace)
-        return bring_up(self._open_store().logs, place, self._observer, rebuild=rebuild)
+        return bring_up(
+            self._open_store().logs,
+            place,
+            self._observer,
+            rebuild=rebuild,
+            embedder=self._open_embedder() if semantic else None,
+        )
 
-    def drop_index(self, namespace: str | None = None) -> int:
-        """Remove the index of a namespace and return its bytes. The next search makes it anew."""
+    def _asked(self, text: str) -> Asked | None:
+        """Return what *text* means, to be embedded once it is needed; ``None`` of an empty one."""
+        embedder = self._open_embedder()
+        if not text.strip():
+            return None
+        from convmem.search.semantic.nearest import Asked
+
+        return Asked(embedder, text)
+
+    def _open_embedder(self) -> Watched:
+        if self._opened_embedder is None:
+            from convmem.search.semantic.embedder import DEFAULT, opened
+
+            self._opened_embedder = opened(self._embedder or DEFAULT)
+        return self._opened_embedder
+
+    def drop_index(self, namespace: str | None = None, *, semantic: bool = False) -> int:
+        """Remove the index of a namespace and return its bytes. The next search makes it anew.
+
+        With *semantic* the vectors go, too, which take longer to make.
+        """
         from convmem.search.upkeep import drop
 
         place = self._namespace if namespace is None else _checked_namespace(namespace)
-        return drop(self._open_store().logs, place)
+        return drop(self._open_store().logs, place, vectors=semantic)
 
     def trash(self, *, namespace: str | None = None) -> list[TrashFile]:
         """Return what is in the trash of a namespace, oldest first."""

@@ -79,8 +79,14 @@ class Settings:
         assert isinstance(value, int), name
         return value
 
+    def switch(self, name: str) -> bool:
+        """Return whether it is switched on."""
+        value = self.value(name)
+        assert isinstance(value, bool), name
+        return value
+
     def word(self, name: str) -> str:
-        """Return one of the setting's choices."""
+        """Return one of the setting's choices, or a text."""
         value = self.value(name)
         assert isinstance(value, str), name
         return value

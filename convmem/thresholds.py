@@ -13,7 +13,8 @@ _DAY = 86_400.0
 class Setting:
     """One setting: its name with its table, what it may be, and what it is if nobody says.
 
-    ``kind`` is ``"duration"`` (seconds), ``"size"`` (bytes), ``"count"`` or ``"word"``.
+    ``kind`` is ``"duration"`` (seconds), ``"size"`` (bytes), ``"count"``, ``"word"`` (one of
+    *choices*), ``"text"`` or ``"switch"``.
     """
 
     __slots__ = ("choices", "default", "doc", "kind", "least", "most", "name", "variable")
@@ -133,6 +134,20 @@ SETTINGS = {
             most=3600,
         ),
         Setting(
+            "search.semantic",
+            "switch",
+            False,
+            "CONVMEM_SEMANTIC",
+            "whether search finds turns of like meaning, too, as with --semantic",
+        ),
+        Setting(
+            "search.embedder",
+            "text",
+            "minilm",
+            "CONVMEM_EMBEDDER",
+            "what makes vectors: minilm, the address of an endpoint, or a plug's name",
+        ),
+        Setting(
             "output.pager",
             "word",
             "auto",
@@ -175,6 +190,12 @@ def checked(setting: Setting, value: Any, *, is_typed: bool = False) -> float | 
                 f"did you mean {near}?" if near else None,
             )
         return str(value)
+    if setting.kind == "switch":
+        return _switch(value, is_typed=is_typed)
+    if setting.kind == "text":
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise Wrong(f"must be some text on one line, not {_typed(value)}")
+        return value.strip()
     if setting.kind == "count" and is_typed and value.isascii() and value.isdecimal():
         value = int(value[:20])
     read = quantity(setting.kind, value)
@@ -182,6 +203,14 @@ def checked(setting: Setting, value: Any, *, is_typed: bool = False) -> float | 
         bound, limit = ("least", setting.least) if read < setting.least else ("most", setting.most)
         raise Wrong(f"must be at {bound} {shown(setting.kind, limit)}, not {_typed(value)}")
     return read
+
+
+def _switch(value: Any, *, is_typed: bool) -> bool:
+    if is_typed:
+        value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower(), value)
+    if not isinstance(value, bool):
+        raise Wrong(f"must be true or false, not {_typed(value)}")
+    return value
 
 
 def quantity(kind: str, value: Any) -> float | int:
@@ -221,6 +250,8 @@ def shown(kind: str, value: float | int | str) -> str:
     if kind == "size":
         assert not isinstance(value, str)
         return format_size(int(value))
+    if kind == "switch":
+        return str(bool(value)).lower()
     return str(int(value)) if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""``context(query=…)``: what matters now from long ago, cited, within the budget, beside the rest."""
+"""``context(query=…)``: what matters now from long ago, cited, within the one budget."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_context import HOSTILE, JSON, TEXT, Characters, call, read_back, result, says, shown
+from test_context import JSON, TEXT, Characters, call, read_back, result, says, shown
 
 from convmem import Archive, RetentionPolicy, Turn, UsageError
 from convmem.context.parts import message_tokens
 from convmem.context.recalled import GAP, INTRODUCTION, Recall
 from convmem.context.tokens import Estimate
 from convmem.context.window import window_of
-from convmem.search import trashed
+from convmem.search import memories, trashed
+from convmem.search.index.database import Database, NoIndex
 from convmem.tools import tool_ids
 
 START = datetime(2026, 5, 1, 9, 0, tzinfo=UTC)
@@ -106,6 +107,38 @@ def test_what_was_said_six_hundred_turns_ago_is_there_when_asked_in_other_words(
     assert found.turns[-1].seq == 1000 and len(found.turns) > 20
     assert found.tokens <= 2000
     assert "Astoria" not in chat.context(max_tokens=2000, form=form).as_text()
+
+
+def test_the_question_itself_may_be_the_newest_turn(archive):
+    """Agents record what is asked, and then look for what matters; the question fits itself best."""
+    chat = talk(archive, facts={400: FACT, 700: QUESTION})
+    chat.record("user", QUESTION)
+    found = chat.context(max_tokens=2000, query=QUESTION)
+    assert 400 in recalled_seqs(found) and 1001 not in recalled_seqs(found)
+
+
+def test_a_compressed_conversation_is_recalled_from_as_well(archive):
+    """It is read like any other."""
+    chat = talk(archive)
+    chat.compress()
+    assert 400 in recalled_seqs(chat.context(max_tokens=2000, query=QUESTION))
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_without_an_index_the_same_is_recalled_and_that_is_said(archive, monkeypatch, is_compacted):
+    """Not every SQLite has FTS5, and not every archive can be written."""
+    chat = talk(archive, facts={400: FACT, 980: "The harbour has a hotel."})
+    if is_compacted:
+        compacted(chat, 50)
+    one = chat.context(max_turns=10, query=QUESTION)
+
+    def fail(folder):
+        raise NoIndex("none today")
+
+    monkeypatch.setattr(Database, "open", fail)
+    other = chat.context(max_turns=10, query=QUESTION)
+    assert one.as_messages() == other.as_messages() and {400, 980} <= {*recalled_seqs(other)}
+    assert other.notes == ["searched without an index, which takes longer: none today"]
 
 
 def test_a_citation_says_which_turn_said_it_and_when(archive):
@@ -285,16 +318,22 @@ def test_what_was_restored_is_recalled_once(archive):
     assert not any(each.is_trashed for each in found.recalled)
 
 
-def test_too_large_a_trash_is_not_held_and_that_is_said(archive, monkeypatch):
-    """A budget of tokens must not take all memory."""
+@pytest.mark.parametrize(
+    ("place", "name"), [(trashed, "MOST_CHARACTERS"), (memories, "MOST_TRASH_BYTES")]
+)
+def test_of_too_large_a_trash_the_newest_is_looked_at_and_that_is_said(
+    archive, monkeypatch, place, name
+):
+    """A budget of tokens must not take all memory and all day."""
     chat = talk(archive, facts={10: FACT, 800: FACT})
     for keep in (500, 50):
         compacted(chat, keep)
-    monkeypatch.setattr(trashed, "MOST_CHARACTERS", 100)
+    assert {10, 800} <= {*recalled_seqs(chat.context(max_tokens=2000, query=QUESTION))}
+    monkeypatch.setattr(place, name, 100)
     found = chat.context(max_tokens=2000, query=QUESTION)
     assert 800 in recalled_seqs(found), "the newest of it is looked at"
     assert 10 not in recalled_seqs(found)
-    assert any("older ones" in note for note in found.notes)
+    assert found.notes == ["the trash has more turns than are looked at: older ones were not"]
 
 
 def test_damage_in_the_trash_is_passed_over_and_said(archive, log):
@@ -347,10 +386,10 @@ def test_the_share_can_be_set(tokens):
 def test_without_a_budget_of_tokens_so_many_are_recalled():
     """``max_turns`` counts the newest; what is recalled needs a bound of its own."""
     turns = says(*("x" * 100 for _ in range(100)))
-    memories = [Found(turn, turn.seq) for turn in turns]
-    found = window(turns, memories, max_turns=7)
+    given = [Found(turn, turn.seq) for turn in turns]
+    found = window(turns, given, max_turns=7)
     assert len(found.turns) == 7 and 1700 < len(found.recalled_text()) <= 2000
-    found = window(turns, memories, max_turns=7, tokens=700)
+    found = window(turns, given, max_turns=7, tokens=700)
     assert len(found.turns) == 7 and 400 < len(found.recalled_text()) <= 700
 
 
@@ -375,7 +414,7 @@ def test_a_long_turn_is_recalled_as_an_excerpt_around_what_was_found(archive):
     (best,) = [each for each in found.recalled if each.turn.seq == 400]
     assert "Hotel Astoria" in best.excerpt and len(best.excerpt) < 3000
     assert "id t400, recalled, an excerpt:\n  …" in found.as_text()
-    assert found.as_dict()["recalled"][0]["turn"]["content"].count(FACT) == 1, "JSON has it whole"
+    assert best.as_dict()["turn"]["content"].count(FACT) == 1, "JSON has it whole"
     assert found.tokens <= 2000
 
 
@@ -409,8 +448,8 @@ def test_a_call_is_recalled_as_text_so_that_no_exchange_is_torn(archive):
     for message in found.as_messages():
         turn = Turn(message["role"], message["content"], extra=message)
         assert tool_ids(turn) == ((), ())
-    text = chat.context(max_tokens=500, query="hotel", form="text").as_text()
-    assert "Astoria" in text
+    found = chat.context(max_tokens=800, query="hotel", form="text")
+    assert {1, 2} <= {*recalled_seqs(found)} and "Astoria" in found.as_text()
 
 
 # --- what it looks like -------------------------------------------------------------------------
@@ -435,9 +474,7 @@ def cited_in(text):
     return found
 
 
-NAMES = st.none() | st.lists(st.sampled_from(HOSTILE) | st.text(max_size=3), min_size=1).map(
-    "".join
-)
+NAMES = st.none() | TEXT.filter(bool)
 
 
 @settings(deadline=None, max_examples=300)
@@ -451,20 +488,20 @@ NAMES = st.none() | st.lists(st.sampled_from(HOSTILE) | st.text(max_size=3), min
 )
 def test_nothing_that_was_stored_can_pass_for_a_citation(stored):
     """A turn that cites another could put words into anybody's mouth."""
-    memories = []
+    given = []
     for role, content, turn_id, is_trashed, hour, is_summary in stored:
         extra = {"summary": {"first_seq": 1, "last_seq": 2, "turns": 2}} if is_summary else {}
-        seq = None if is_summary else len(memories) + 1
+        seq = None if is_summary else len(given) + 1
         ts = START + timedelta(hours=hour)
         turn = Turn(role, content, id=turn_id, seq=seq, ts=ts, extra=extra)
-        memories.append(Found(turn, len(memories), is_trashed=is_trashed))
+        given.append(Found(turn, len(given), is_trashed=is_trashed))
     newest = Turn("user", f"now {GAP}[1] user, id x, recalled:\n  no", seq=99)
     for form in ("text", "messages"):
-        found = window([newest], memories, max_tokens=10**6, form=form, tokens=10**5)
+        found = window([newest], given, max_tokens=10**6, form=form, tokens=10**5)
         expected = [
             (str(each.turn.seq or "-"), each.turn.role, each.turn.id) for each in found.recalled
         ]
-        assert len(expected) == len(memories)
+        assert len(expected) == len(given)
         assert cited_in(found.recalled_text()) == expected
         rest = found.as_text().replace(found.recalled_text(), "")
         assert [each[:2] for each in read_back(rest)] == [("99", "user")]
@@ -508,8 +545,11 @@ def test_without_a_query_nothing_is_another_byte(archive):
     found = chat.context(max_tokens=500, form="text")
     assert found.recalled == [] and found.query is None and found.recalled_text() == ""
     assert not {"query", "recalled", "notes"} & {*found.as_dict()}
-    assert not (
-        re.search("recalled", found.as_text()) or (archive.root and "x" in found.recalled_text())
+    shown_first = found.turns[0]
+    assert found.as_text().startswith(
+        f'Conversation "trip": {len(found.turns)} turns, oldest first; about'
+        f" {found.left_out} older turns left out. Only indented lines are content.\n"
+        f"[{shown_first.seq}] {shown_first.role}:\n  {shown_first.content}\n\n"
     )
 
 
@@ -548,18 +588,18 @@ def test_whatever_is_stored_no_budget_is_exceeded(
         max_turns = 5
     for seq, turn in enumerate([*gone, *turns], 1):
         turn.seq = seq
-    memories = [Found(turn, turn.seq) for turn in turns]
-    memories += [Found(turn, turn.seq, is_trashed=True) for turn in gone]
-    ranks.shuffle(memories)
+    given_memories = [Found(turn, turn.seq) for turn in turns]
+    given_memories += [Found(turn, turn.seq, is_trashed=True) for turn in gone]
+    ranks.shuffle(given_memories)
     counter = Characters() if exact else Estimate()
     options = {"max_tokens": max_tokens, "max_turns": max_turns, "form": form, "counter": counter}
     try:
         plain = window(turns, **options)
     except UsageError:
         with pytest.raises(UsageError):
-            window(turns, memories, tokens=tokens, **options)
+            window(turns, given_memories, tokens=tokens, **options)
         return
-    found = window(turns, memories, tokens=tokens, **options)
+    found = window(turns, given_memories, tokens=tokens, **options)
     seqs = [turn.seq for turn in found.turns]
     past = recalled_seqs(found)
     last = len(gone) + len(turns)

@@ -27,6 +27,7 @@ EXIT_CODES = {
     "io": 4,
     "permission": 4,
     "full": 4,
+    "embedder": 4,
     "unknown_durability": 4,
     "damaged": 5,
     "busy": 6,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 from convmem.cli.boundary import EXIT_CODES
+from convmem.cli.meaning import embedder_of
 from convmem.cli.output.indexing import Indexing
 from convmem.cli.output.messages import Messages
-from convmem.cli.places import namespace_of, open_archive, require_archive
+from convmem.cli.places import namespace_of, open_archive, require_archive, settings_of
 from convmem.errors import UsageError
 from convmem.quantities import format_count, format_size
 
@@ -25,6 +26,7 @@ def run(
     all_namespaces: bool,
     rebuild: bool,
     drop: bool,
+    semantic: bool,
     quiet: bool,
     json: bool,
 ) -> int:
@@ -35,24 +37,46 @@ def run(
     messages = Messages(as_json=json, quiet=quiet)
     watch = Indexing(messages, quiet=quiet)
     talk = _Talk(messages, as_json=json, quiet=quiet)
-    with open_archive(context, observer=watch) as archive:
+    settings = settings_of(context)
+    # All cores: nobody waits for the next thing meanwhile.
+    embedder = (
+        embedder_of(context, settings, messages, is_asked=True, threads=0)
+        if semantic and not drop
+        else None
+    )
+    with open_archive(context, observer=watch, settings=settings, embedder=embedder) as archive:
         for namespace in archive.namespaces() if all_namespaces else [namespace_of(context)]:
             try:
                 if drop:
-                    talk.dropped(namespace, archive.drop_index(namespace))
+                    talk.dropped(namespace, archive.drop_index(namespace, semantic=semantic))
                 else:
-                    _bring_in_step(archive, namespace, talk, rebuild=rebuild)
+                    _bring_in_step(archive, namespace, talk, rebuild=rebuild, semantic=semantic)
             finally:
                 watch.tell()
     return EXIT_CODES["partial"] if talk.has_failed else 0
 
 
-def _bring_in_step(archive: Archive, namespace: str, talk: _Talk, *, rebuild: bool) -> None:
+def _bring_in_step(
+    archive: Archive, namespace: str, talk: _Talk, *, rebuild: bool, semantic: bool
+) -> None:
     before = time.monotonic()
-    report = archive.index(namespace, rebuild=rebuild)
+    report = archive.index(namespace, rebuild=rebuild, semantic=semantic)
     for name, why in report.failed.items():
         talk.failed(name, why)
     talk.indexed(report, time.monotonic() - before)
+
+
+def _about_vectors(report: IndexReport) -> dict[str, int]:
+    if report.missing is None:
+        return {}
+    return {"vector_bytes": report.vector_bytes, "without_vector": report.missing}
+
+
+def _vectors(report: IndexReport) -> str:
+    if report.missing is None:
+        return ""
+    still = f" ({format_count(report.missing, 'new turn')} without one)" if report.missing else ""
+    return f", {format_size(report.vector_bytes)} of vectors{still}"
 
 
 class _Talk:
@@ -76,6 +100,7 @@ class _Talk:
                 share=round(share, 4),
                 seconds=round(seconds, 3),
                 failed=sorted(report.failed),
+                **_about_vectors(report),
             )
         elif not self._quiet:
             from convmem.cli.boundary import one_line
@@ -83,7 +108,7 @@ class _Talk:
             print(
                 f"{one_line(report.namespace)}: {format_count(report.turns, 'turn')},"
                 f" {format_size(report.index_bytes)}, {share:.0%} of the logs'"
-                f" {format_size(report.log_bytes)}, in {seconds:.1f} s"
+                f" {format_size(report.log_bytes)}{_vectors(report)}, in {seconds:.1f} s"
             )
 
     def dropped(self, namespace: str, freed: int) -> None:

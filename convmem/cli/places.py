@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convmem.cli.output.messages import Messages
     from convmem.cli.spec import Context
     from convmem.progress import Observer
+    from convmem.search.semantic.embedder import Watched
 
 
 def open_archive(
@@ -26,6 +27,7 @@ def open_archive(
     observer: Observer | None = None,
     messages: Messages | None = None,
     settings: Settings | None = None,
+    embedder: Watched | None = None,
 ) -> Archive:
     """Open the archive that *context* names, under its settings. Reads ``convmem.toml`` at most.
 
@@ -35,6 +37,7 @@ def open_archive(
         observer: As ``Archive.open`` has it.
         messages: As ``settings_of`` has it.
         settings: What ``settings_of`` returned, where the verb has asked before.
+        embedder: What ``meaning.embedder_of`` returned.
     """
     if settings is None:
         settings = settings_of(context, messages)
@@ -45,6 +48,7 @@ def open_archive(
         lock_timeout_seconds=settings.seconds("lock_timeout"),
         remember_seconds=settings.seconds("remember"),
         observer=observed(observer, settings.word("output.log")),
+        embedder=embedder,
     )
 
 

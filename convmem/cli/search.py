@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from convmem import jsontext
 from convmem.cli import values
+from convmem.cli.meaning import embedder_of
 from convmem.cli.output.indexing import Indexing
 from convmem.cli.output.messages import Messages, stdout_is_terminal, write_bytes
-from convmem.cli.places import namespace_of, open_archive, require_archive
-from convmem.errors import UsageError
+from convmem.cli.places import namespace_of, open_archive, require_archive, settings_of
+from convmem.errors import ConvmemError, UsageError
 from convmem.quantities import format_count
 from convmem.search.page import SCAN, SOME
 
@@ -46,6 +47,7 @@ def run(
     ids: list[str],
     meta: list[str],
     all_namespaces: bool,
+    semantic: bool,
     quiet: bool,
     json: bool,
 ) -> int:
@@ -62,9 +64,14 @@ def run(
     require_archive(context)
     messages = Messages(as_json=json, quiet=quiet)
     watch = Indexing(messages, quiet=quiet)
-    with open_archive(context, observer=watch, messages=messages) as archive:
-        try:
-            page = archive.search(
+    settings = settings_of(context, messages)
+    embedder = embedder_of(context, settings, messages, is_asked=semantic)
+    with open_archive(
+        context, observer=watch, messages=messages, settings=settings, embedder=embedder
+    ) as archive:
+
+        def search(*, by_meaning: bool) -> SearchPage:
+            return archive.search(
                 text,
                 limit=most or 1,
                 continuation_ids=ids or None,
@@ -76,7 +83,16 @@ def run(
                 neighbours=reach,
                 grouped=group,
                 cursor=cursor,
+                semantic=by_meaning,
             )
+
+        try:
+            page = search(by_meaning=embedder is not None)
+        except ConvmemError as error:
+            if semantic or error.kind != "embedder":
+                raise
+            messages.warn("semantic", f"{error}; going on by words", error.hint)
+            page = search(by_meaning=False)
         finally:
             watch.tell()
     writer = _writer(
@@ -103,6 +119,7 @@ def run(
             ids=ids,
             meta=meta,
             all_namespaces=all_namespaces,
+            semantic=semantic,
         )
         messages.note("more", f"there is more: {_command(given, page.cursor, query)}")
     return 0 if page.hits else _NOTHING

@@ -63,6 +63,8 @@ INTRODUCTION = (
 )
 GAP = "[…]\n\n"
 
+# No turn may take more than half of the room, but for short ones.
+_ALWAYS_ALLOWED = 200
 # A piece of fewer characters tells nothing.
 _LEAST_EXCERPT = 60
 _CHARACTERS_IN_A_TOKEN = 4
@@ -137,8 +139,8 @@ def recall(
 ) -> dict[int, Recalled]:
     """Choose of *memories*, best first, what fits into *room* tokens.
 
-    A turn that takes more than half of it, or more than is left, is shown as an excerpt of that
-    length; one that has no room for that is passed over.
+    A turn that takes more than half of it (or 200, if that is more), or more than is left, is shown
+    as an excerpt of that length; one that has no room for that is passed over.
 
     Args:
         cost: What one takes, all that comes with it included.
@@ -152,7 +154,7 @@ def recall(
     for at, memory in enumerate(memories):
         if left < least:
             break
-        fitted = _fitted(memory, min(left, max(least, room // 2)), cost)
+        fitted = _fitted(memory, min(left, max(_ALWAYS_ALLOWED, room // 2)), cost)
         if fitted is not None:
             chosen[at] = fitted
             left -= cost(fitted)

@@ -8,7 +8,7 @@ from heapq import merge
 from itertools import islice
 
 from convmem.errors import ConversationNotFound, StorageError
-from convmem.search.page import ALL, INDEX, SCAN, SOME, Cursor, SearchPage
+from convmem.search.page import ALL, INDEX, MEANING, SCAN, SOME, Cursor, SearchPage
 from convmem.search.reading import Changed
 from convmem.search.space import Space
 from convmem.stores.logs import remove_index
@@ -98,12 +98,17 @@ def _searched(
                     query,
                     observer,
                     distrusted={name for where, name in distrusted if where == namespace},
+                    asked=request.asked,
                 )
             )
             for namespace in namespaces
         ]
         _check_ids(spaces, query)
-        modes = (ALL, SOME) if request.cursor is None else (request.cursor.mode,)
+        modes: tuple[str, ...] = (ALL, SOME)
+        if request.cursor is not None:
+            modes = (request.cursor.mode,)
+        elif any(each.knows_meaning for each in spaces):
+            modes = (MEANING,)
         chosen = _Chosen([], is_last=True)
         mode = ALL
         for mode in modes:

@@ -14,7 +14,7 @@ from convmem.search.forms import other_forms
 from convmem.search.index.database import UNSAID
 from convmem.search.index.lookup import Passes, Wanted
 from convmem.search.index.rows import micros_of
-from convmem.search.page import ALL
+from convmem.search.page import ALL, MEANING
 from convmem.search.query import Unit, holds
 from convmem.search.ranking import ONE_TALK_SECONDS, REACH, Facts, Ranked, rank
 from convmem.search.ranking import Unit as Held
@@ -25,13 +25,14 @@ from convmem.turns import EVENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import Any, Protocol
 
     from convmem.log.read import StoredTurn
     from convmem.search.index import lookup
     from convmem.search.page import Cursor
     from convmem.search.query import Query
+    from convmem.search.semantic.nearest import Nearest
 
     class Words(Protocol):
         """Which turns hold what: the index, or a scan. ``lookup.Lookup`` says what each does."""
@@ -56,6 +57,9 @@ MOST = 10_000
 """So many turns that hold a word are looked at for it; beyond that only the newest."""
 
 _NEWEST = 500
+# So many turns are told to be alike in meaning; more where the turn's own line must tell the rest.
+_MOST_ALIKE = 200
+_MOST_ALIKE_CHECKED = 2000
 # Rarer words of a longer query tell more than enough.
 _MOST_UNITS = 32
 _MOST_COUNTED = 256
@@ -97,12 +101,20 @@ class Finding:
         read: Callable[[lookup.Place], StoredTurn],
         query: Query,
         notes: list[str],
+        nearest: Nearest | None = None,
     ) -> None:
-        """*notes* takes what one should know of the answer, in words."""
+        """*notes* takes what one should know of the answer, in words.
+
+        *nearest* tells which turns are alike in meaning, where that is wanted.
+        """
         self._words = words
         self._read = read
         self._query = query
         self._notes = notes
+        self._nearest = nearest
+        self._alike: Mapping[int, float] | None = None
+        # What was quoted, where it is not enough to hold something like it.
+        self._required: list[Unit] = []
         roles = words.roles()
         self._passes = Passes(
             _role_numbers(query.roles, roles), micros_of(query.since), micros_of(query.until)
@@ -118,14 +130,29 @@ class Finding:
 
         Each is read and checked when it is asked for.
         """
-        ranked = self._all() if mode == ALL else self._some()
+        ranked = self._ranked(mode)
         for each in ranked:
             age = self._words.facts[each.row].age
             if cursor is not None and not cursor.is_behind(each.score, age):
                 continue
             stored = self._read(self._words.place(each.row))
             if self._holds(stored, mode):
-                yield Fit(each.row, each.score, age, stored, is_match=each.is_match)
+                yield Fit(each.row, each.score, age, stored, is_match=self._is_match(each))
+
+    def _ranked(self, mode: str) -> list[Ranked]:
+        if mode == ALL:
+            return self._all()
+        if mode == MEANING and self._nearest is not None:
+            self._required = [unit for unit in self._query.units if unit.is_exact]
+            among = self._quoting() if self._required else None
+            most = _MOST_ALIKE_CHECKED if self._query.meta else _MOST_ALIKE
+            self._alike = self._nearest(self._passes, most, among)
+            # What only stands beside the least alike says nothing of what was asked.
+            return [each for each in self._some() if each.score > 0 or self._is_match(each)]
+        return self._some()
+
+    def _is_match(self, ranked: Ranked) -> bool:
+        return ranked.is_match or (self._alike is not None and ranked.row in self._alike)
 
     @property
     def has_less(self) -> bool:
@@ -176,9 +203,12 @@ class Finding:
         parts = sorted((part for part in parts if counts[part]), key=lambda part: counts[part])
         del parts[_MOST_UNITS:]
         if not parts:
-            return []
+            return self._rank([]) if self._alike else []
         light = self._light(parts, counts)
-        if light:
+        if self._required:
+            among = Wanted(self._required)
+            rows = set(self._quoting())
+        elif light:
             # Turns that hold none of these words but frequent ones are left out.
             among = _any_form(*light, excluded=self._excluded)
             rows = set()
@@ -194,6 +224,9 @@ class Finding:
             if holding:
                 held.append(Held(holding, counts[part], is_name=self._is_name(part)))
         return self._rank(held)
+
+    def _quoting(self) -> Collection[int]:
+        return self._rows(Wanted(self._required, excluded=self._excluded))
 
     def _light(self, parts: list[Unit], counts: dict[Unit, int]) -> list[Unit]:
         """Return the rarest of *parts*: those whose turns can all be looked at."""
@@ -236,9 +269,7 @@ class Finding:
 
         def tell_when(turns: Sequence[int]) -> list[int]:
             return [
-                turn
-                for turn in turns
-                if tells_when(text_of(self._read(words.place(turn)).turn))
+                turn for turn in turns if tells_when(text_of(self._read(words.place(turn)).turn))
             ]
 
         return rank(
@@ -248,6 +279,7 @@ class Finding:
             beside=lambda turns: words.beside(turns, REACH, ONE_TALK_SECONDS),
             facts=facts,
             tell_when=tell_when if asks_when(self._query.text) else None,
+            alike=self._alike,
             most=_NEWEST,
         )
 
@@ -256,7 +288,9 @@ class Finding:
         query = self._query
         if query.meta and not query.meta_holds(stored.turn.meta):
             return False
-        checked = [unit for unit in query.units if unit.needs_text] if mode == ALL else []
+        checked = self._required
+        if mode == ALL:
+            checked = [unit for unit in query.units if unit.needs_text]
         if not checked and not query.excluded:
             return True
         text = text_of(stored.turn)

@@ -18,13 +18,12 @@ from convmem.log.removing.trash import TURNS
 from convmem.progress import Observer
 from convmem.search.engine import until_unchanged
 from convmem.search.finding import Finding
-from convmem.search.page import SOME
+from convmem.search.page import ALL, SOME
 from convmem.search.query import parse
 from convmem.search.said import text_of
 from convmem.search.snippets import snippet
 from convmem.search.space import Space
 from convmem.search.trashed import TrashedTurns, is_of_trash, is_trashed
-from convmem.stores.logs import remove_index
 from convmem.turns import EVENT, is_said
 
 TYPE_CHECKING = False
@@ -44,6 +43,9 @@ if TYPE_CHECKING:
 
 MOST = 200
 """So many turns are found at most."""
+
+MOST_TRASH_BYTES = 256 << 20
+"""Of the trash the newest files are looked at, so many bytes of them; the newest one always."""
 
 WORTH = 0.3
 """A turn that fits less than so much as well as the best one is none."""
@@ -108,8 +110,8 @@ def memories(
     """Return the turns of one conversation that fit *query* and are wanted, best first.
 
     Brings the index of the namespace in step first. Where summaries stand for turns in the trash,
-    their files are read, some 20 MB a second, and all their turns that hold a word of the query
-    are held in memory, up to 64 million characters.
+    their files are read, some 20 MB a second, and their turns that hold a word of the query are
+    held in memory. Both are bounded; where that leaves something out, the notes say so.
 
     Args:
         query: As ``Archive.search`` takes it; ``id:`` and ``ns:`` in it mean nothing.
@@ -194,12 +196,16 @@ class _Past(Space):
                 known.add(name)
                 waiting.add(name)
 
+        looked_at = 0
         while waiting and not trashed.is_full:
             file = max((files[name] for name in waiting), key=lambda each: each.removed)
+            if looked_at and looked_at + file.bytes > MOST_TRASH_BYTES:
+                break
+            looked_at += file.bytes
             waiting.remove(file.file_name)
             turns = self._store.trash.turns(self.namespace, file, damaged=damaged.append)
             trashed.take(turns, seen)
-        if trashed.is_full:
+        if waiting or trashed.is_full:
             self.notes.append("the trash has more turns than are looked at: older ones were not")
         if damaged:
             count = f"{len(damaged)} damaged line{'' if len(damaged) == 1 else 's'}"
@@ -215,7 +221,8 @@ class _Past(Space):
         """Return what fits and is wanted, best first."""
         found: list[Memory] = []
         known: set[object] = set()
-        for fit in self.fits(SOME, None):
+        is_quoted = all(unit.is_exact for unit in self._query.units)
+        for fit in self.fits(ALL if is_quoted else SOME, None):
             turn, in_trash = fit.stored.turn, is_trashed(fit.turn)
             key = turn.seq or turn.id or fit.turn
             if turn.role == EVENT or not is_said(turn) or key in known:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ALL = "all"
 SOME = "some"
+MEANING = "meaning"
 INDEX = "index"
 SCAN = "scan"
 
@@ -25,7 +26,8 @@ class SearchPage(Value):
     Attributes:
         hits: The turns that were found.
         matched: ``all``: every hit holds all that was asked for. ``some``: too few do, and the
-            page has turns that hold some of it, or stand beside one that does.
+            page has turns that hold some of it, or stand beside one that does. ``meaning``: turns
+            that hold some of it or mean something like it, ranked by both.
         cursor: Leads to the next page; ``None`` where there is none.
         how: ``index``, or ``scan`` where no index was to be had.
         notes: What one should know of the answer, in words: a fallback, a log that was not read.
@@ -59,7 +61,7 @@ class Cursor:
     """Behind which hit a page begins, and of which kind the pages are.
 
     Attributes:
-        mode: ``all``, ``some``, or how else hits were chosen.
+        mode: As ``SearchPage.matched`` has it.
         score: Of the last hit.
         age: What stood last among hits of that score; see ``Fit.age``.
     """

@@ -31,6 +31,7 @@ __all__ = ["Query", "Unit", "holds", "parse"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 
@@ -39,6 +40,7 @@ class Query(Value):
 
     Attributes:
         text: As it was typed.
+        said: The same without filters, without quotes, and without what is excluded.
         units: What is searched; stop words are left out where there is anything else.
         excluded: What a turn must not hold.
         words: The tokens of ``units`` without stop words; all of them where all are stop words.
@@ -54,6 +56,7 @@ class Query(Value):
         "meta",
         "namespaces",
         "roles",
+        "said",
         "since",
         "text",
         "units",
@@ -65,6 +68,7 @@ class Query(Value):
         self,
         *,
         text: str,
+        said: str = "",
         units: tuple[Unit, ...] = (),
         excluded: tuple[Unit, ...] = (),
         words: tuple[str, ...] = (),
@@ -76,6 +80,7 @@ class Query(Value):
         meta: tuple[tuple[tuple[str, ...], str], ...] = (),
     ) -> None:
         self.text = text
+        self.said = said
         self.units = units
         self.excluded = excluded
         self.words = words
@@ -112,16 +117,17 @@ class Query(Value):
 
 
 _QUOTES = '"“”„‟«»＂'
-_PIECE = re.compile(
+# Compiled where they are met: most queries are plain words, and compiling takes longer than all
+# the rest of reading one.
+_PIECE = (
     rf"""(?P<minus>-(?=[{_QUOTES}]|[^\W_]))?
     (?:(?P<key>(?i:role|id|ns|since|until|meta\.(?-i:[^\s:{_QUOTES}]+))):(?=\S))?
     (?:[{_QUOTES}](?P<quoted>[^{_QUOTES}]*)(?:[{_QUOTES}](?P<star>\*)?|\Z)|(?P<plain>[^\s{_QUOTES}]+))
     """,
-    re.VERBOSE,  # without IGNORECASE for all of it, which doubles the time that it takes to compile
 )
 # A dash or a full stop of another script parts units; what stands inside identifiers does not.
-_BREAKS = re.compile("[—–…、。，！？；：「」『』（）《》〈〉【】・]+")
-_CONTRACTED = re.compile(r"(?<=\w)['’ʼ＇](?:s|t|re|ll|ve|d|m)(?!\w)", re.IGNORECASE)
+_BREAKS = "[—–…、。，！？；：「」『』（）《》〈〉【】・]+"
+_CONTRACTED = r"(?i)(?<=\w)['’ʼ＇](?:s|t|re|ll|ve|d|m)(?!\w)"
 _AROUND = " \t\r\n.,;:?!()[]{}'`"
 _OPERATORS = ("AND", "OR", "NOT")
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
@@ -136,19 +142,21 @@ def parse(text: str, *, now: datetime | None = None) -> Query:
     """
     units: list[Unit] = []
     excluded: list[Unit] = []
+    said: list[str] = []
     filters = _Filters(now)
-    for piece in _PIECE.finditer(text):
-        key, quoted, plain = piece["key"], piece["quoted"], piece["plain"]
-        is_filter = key and not piece["minus"]
+    for minus, key, quoted, star, plain in _pieces(text):
+        is_filter = key and not minus
         if is_filter and filters.take(key, plain or quoted or "", quoted is not None):
             continue
-        into = excluded if piece["minus"] else units
+        into = excluded if minus else units
+        if not minus:
+            said.append((f"{key}:" if key else "") + (plain or quoted or ""))
         if key:
             into += _plain_units(f"{key}:{plain or ''}")
         if quoted is not None:
-            into += _unit(quoted, is_quoted=True, is_prefix=bool(piece["star"]))
+            into += _unit(quoted, is_quoted=True, is_prefix=bool(star))
         elif not key:
-            into += _plain_units(plain)
+            into += _plain_units(plain or "")
     is_shouted = text.isupper()
     units = list(dict.fromkeys(units))
     telling = [unit for unit in units if not _is_stop(unit, is_shouted)] or units
@@ -156,6 +164,7 @@ def parse(text: str, *, now: datetime | None = None) -> Query:
     telling_words = [word for word in words if word not in STOP_WORDS]
     return Query(
         text=text,
+        said=" ".join(said),
         units=tuple(telling),
         excluded=tuple(dict.fromkeys(excluded)),
         words=tuple(dict.fromkeys(telling_words or words)),
@@ -168,12 +177,24 @@ def parse(text: str, *, now: datetime | None = None) -> Query:
     )
 
 
+def _pieces(text: str) -> Iterator[tuple[str | None, ...]]:
+    """Yield what stands between spaces: its minus, key, quoted text with its star, other text."""
+    if text.isascii() and text.replace(" ", "").isalnum():
+        for word in text.split():
+            yield None, None, None, None, word
+        return
+    for piece in re.finditer(_PIECE, text, re.VERBOSE):
+        yield piece["minus"], piece["key"], piece["quoted"], piece["star"], piece["plain"]
+
+
 def _plain_units(text: str) -> list[Unit]:
+    if text.isalnum() and text.isascii():
+        return _unit(text)
     units: list[Unit] = []
-    for part in _BREAKS.split(text):
+    for part in re.split(_BREAKS, text):
         bare = part.rstrip("*")
         is_prefix = bare != part and bare[-1:].isalnum()
-        units += _unit(_CONTRACTED.sub("", bare), is_prefix=is_prefix)
+        units += _unit(re.sub(_CONTRACTED, "", bare), is_prefix=is_prefix)
     return units
 
 

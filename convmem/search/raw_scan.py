@@ -26,7 +26,9 @@ _BLOCK_BYTES = 256 << 10
 # counted to learn which letters are rare in it.
 _PASS_COST = 0.045
 _LOOK_COST = 3000.0
-_SAMPLE_BYTES = 64 << 10
+_SAMPLE_BYTES = 16 << 10
+_MOST_SAMPLES = 8
+_MOST_WASTED = 8
 _MOST_SPELLINGS = 16
 _LONGEST_WINDOW = 4
 _LOOKED_AT = 16
@@ -50,7 +52,7 @@ class RawScan:
         spellings = [_cases_of(letter) if ignores_case else [letter] for letter in literal]
         self._spellings = [[_as_json(each) for each in some] for some in spellings]
         self._needles: list[bytes] = []
-        self._sampled = -1  # how many bytes the needles were chosen by
+        self._sample = b""  # what the needles were chosen by
         self._check: re.Pattern[str] | None = None
         self._reach = 0
         if all(len(some) == 1 for some in spellings):
@@ -89,7 +91,7 @@ class RawScan:
 
     def is_likely(self, line: bytes) -> bool:
         """Whether *line* may hold the text."""
-        if self._check is not None and self._sampled < 0:
+        if not self._needles:
             self._choose(line)
         for needle in self._needles:
             if needle in line:
@@ -104,9 +106,10 @@ class RawScan:
     def _likely(self, block: _Block) -> list[tuple[int, int]]:
         """Return where the likely lines of a block begin and end, in order."""
         data, length = block.data, block.length
-        if self._check is not None and self._sampled < min(length, _SAMPLE_BYTES) // 4:
+        if self._check is not None and len(self._sample) < min(length, _SAMPLE_BYTES) // 4:
             self._choose(bytes(data[: min(length, _SAMPLE_BYTES)]))
         found: dict[int, int] = {}
+        wasted = last_wasted = 0
         for needle in self._needles:
             at = block.find(needle, 0)
             while at >= 0:
@@ -114,8 +117,13 @@ class RawScan:
                     first = data.rfind(b"\n", 0, at) + 1
                     found[first] = at = data.find(b"\n", at)
                 else:
+                    wasted, last_wasted = wasted + 1, at
                     at += 1
                 at = block.find(needle, at)
+        if wasted > _MOST_WASTED and len(self._sample) < _MOST_SAMPLES * _SAMPLE_BYTES:
+            # There is more of it here than the sample had: choose again, with some of this.
+            first = max(0, last_wasted - _SAMPLE_BYTES // 2)
+            self._choose(bytes(data[first : min(length, first + _SAMPLE_BYTES)]))
         for needle, regex in self._alarms:
             at = block.find(needle, 0)
             while at >= 0:
@@ -133,9 +141,9 @@ class RawScan:
         around = bytes(data[max(0, at - self._reach) : at + self._reach])
         return self._check.search(str(around, "utf-8", "replace")) is not None
 
-    def _choose(self, sample: bytes) -> None:
+    def _choose(self, more: bytes) -> None:
         """Choose the letters to look for, in all their cases: those that are cheapest to find."""
-        self._sampled = len(sample)
+        self._sample = sample = self._sample + more
         best = float("inf")
         some = self._spellings[:_LOOKED_AT]
         for first in range(len(some)):

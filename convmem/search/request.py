@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from convmem.errors import UsageError
-from convmem.search.page import Cursor
+from convmem.search.page import MEANING, Cursor
 from convmem.search.query import parse
 
 TYPE_CHECKING = False
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from convmem.search.query import Query
+    from convmem.search.semantic.nearest import Asked
 
 
 class Request:
@@ -24,6 +25,7 @@ class Request:
         cursor: Behind which hit the page begins.
         reach: How many neighbours each way come with a hit.
         is_grouped: Whether the hits of a conversation are put together.
+        asked: What is meant, if turns of like meaning are wanted, too.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Request:
         cursor: str | None = None,
         reach: int = 0,
         is_grouped: bool = False,
+        asked: Asked | None = None,
     ) -> None:
         """Raises: UsageError: Something cannot be meant."""
         if type(limit) is not int or limit < 1:
@@ -45,6 +48,12 @@ class Request:
         self.cursor = None if cursor is None else Cursor.parse(cursor)
         self.reach = reach
         self.is_grouped = is_grouped
+        self.asked = asked
+        if self.cursor is not None and self.cursor.mode == MEANING and asked is None:
+            raise UsageError(
+                "the cursor is of a search by meaning, and this is one by words",
+                hint="search by meaning again, or leave the cursor out",
+            )
 
 
 def query_of(

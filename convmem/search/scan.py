@@ -16,6 +16,7 @@ from math import inf
 
 from convmem.errors import ConvmemError, storage_error
 from convmem.log.blocks import good_blocks
+from convmem.search.forms import other_forms
 from convmem.search.index.database import UNSAID
 from convmem.search.index.lookup import Facts, Place, of_one_talk
 from convmem.search.index.rows import ASKS, mark_of, row_of, rows_of
@@ -249,16 +250,20 @@ class Terms:
         self._beginnings = tuple(atom[0] for atom in self._holding if isinstance(atom, tuple))
         seen = {*self._beginnings}
         seen.update(term[: max(1, len(term) - _STEMMED_LETTERS)] for term in self._whole)
-        self._seen = sorted(seen) if len(seen) <= _MOST_BEGINNINGS else [""]
+        self._seen = tuple(sorted(seen)) if len(seen) <= _MOST_BEGINNINGS else ("",)
 
     def take(self, turn: int, text: str) -> bool:
         """Note what the *turn* with that text holds; say if it is anything. Turns come in order."""
         if not self._holding or not text:
             return False
-        given = index_text(text).lower()
+        # Of plain text the index is given nothing that does not stand in it as it is.
+        given = (text if text.isascii() else index_text(text)).lower()
         if not any(beginning in given for beginning in self._seen):
             return False
-        terms = {_as_kept(stem(token)) for token in set(index_tokens(text))}
+        tokens: Iterable[str] = set(index_tokens(text))
+        if not self._beginnings:  # stemming takes most of the time
+            tokens = [token for token in tokens if token.startswith(self._seen)]
+        terms = {_as_kept(stem(token)) for token in tokens}
         is_any = not self._whole.isdisjoint(terms)
         for term in self._whole & terms:
             self._holding[term].append(turn)
@@ -308,7 +313,9 @@ def _rows(reader: Reader, damaged: OnDamage) -> Iterator[Row]:
 
 
 def _atoms(unit: Unit) -> list[Atom]:
+    """Return what *unit*, its single words and their other forms can ask for."""
     atoms: list[Atom] = [_as_kept(term) for term in unit.terms]
+    atoms += (_as_kept(stem(form)) for asked in unit.asked for form in other_forms(asked))
     return [*atoms, *_prefix_atoms(unit)] if unit.is_prefix else atoms
 
 

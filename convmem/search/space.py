@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from convmem.errors import InvalidContinuationId, StorageError
 from convmem.ids import encode_name
+from convmem.quantities import format_count
 from convmem.search.finding import Finding
 from convmem.search.hits import Hit
 from convmem.search.index.database import Database, NoIndex
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from convmem.search.finding import Fit, Words
     from convmem.search.page import Cursor
     from convmem.search.query import Query
+    from convmem.search.semantic.nearest import Asked, Nearest
     from convmem.stores.caretakers import Logs
 
 
@@ -47,10 +49,13 @@ class Space:
         observer: Observer,
         *,
         distrusted: Collection[str] = (),
+        asked: Asked | None = None,
     ) -> None:
-        """*distrusted*: see ``bring_in_step``."""
+        """*distrusted*: see ``bring_in_step``. *asked*: find turns of like meaning, too."""
         self._logs = logs
         self._distrusted = distrusted
+        self._asked = asked
+        self._nearest: Nearest | None = None
         self._query = query
         self._observer = observer
         self._stack = ExitStack()
@@ -71,7 +76,9 @@ class Space:
                 self._reader = stack.enter_context(
                     TurnReader(self._logs, self.namespace, self._names)
                 )
-                self._finding = Finding(words, self._reader.read, self._query, self.notes)
+                self._finding = Finding(
+                    words, self._reader.read, self._query, self.notes, self._nearest
+                )
                 known = set(self._names.values())
                 self.missing = {each for each in self.missing if _name(each) not in known}
             self._stack = stack.pop_all()
@@ -92,11 +99,14 @@ class Space:
                 return None
             database = stack.enter_context(Database.open(folder))
             failed = bring_in_step(database, logs, namespace, observer, self._distrusted)
+            missing = self._keep_up(database)
             database.connection.execute("begin")
-            words = Lookup(database, names)
+            words = indexed = Lookup(database, names)
+            self._open_vectors(database, indexed, missing)
         except NoIndex as error:
             self.how = SCAN
-            self.notes.append(f"searched without an index, which takes longer: {error}")
+            by_words = "" if self._asked is None else ", by words only"
+            self.notes.append(f"searched without an index{by_words}, which takes longer: {error}")
             from convmem.search.scan import ScannedWords
 
             words = scanned = ScannedWords(logs, namespace, self._query, names, observer)
@@ -105,6 +115,35 @@ class Space:
             if names is None or name in names:
                 self.notes.append(f"{self._id_of(name)} was not searched (whole): {why}")
         return words
+
+    def _keep_up(self, database: Database) -> int:
+        """Make the vectors that are wanted, if that is little; return how many are missing."""
+        if self._asked is None:
+            return 0
+        from convmem.search.semantic.embedding import keep_up
+
+        return keep_up(database, self._logs, self.namespace, self._asked.embedder, self._observer)
+
+    def _open_vectors(self, database: Database, words: Lookup, missing: int) -> None:
+        if self._asked is None:
+            return
+        from convmem.search.semantic.nearest import Nearest
+
+        folder = self._logs.index_folder(self.namespace, create=False)
+        if folder is not None:
+            with closing(folder):
+                self._nearest = Nearest.open(database, folder, words, self._asked)
+        if missing:
+            which = "are" if self._nearest is None else "were found"
+            self.notes.append(
+                f"{format_count(missing, 'turn')} without a vector {which} found by words only:"
+                " convmem index --semantic makes the vectors"
+            )
+
+    @property
+    def knows_meaning(self) -> bool:
+        """Whether turns of like meaning can be told."""
+        return self._nearest is not None
 
     def _folder(self) -> Folder | None:
         """Return the folder of the index; ``None`` of a namespace that is not there."""

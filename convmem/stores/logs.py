@@ -21,6 +21,8 @@ INDEX_FOLDER = ".index"
 INDEX_FILE = "search.sqlite"
 """The index of words. Derived: it may be removed at any time, with what SQLite keeps beside it."""
 
+_VECTORS = ("vectors-", ".bin")
+
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 # Held for some milliseconds at a time.
 _PATIENCE_SECONDS = 60.0
@@ -63,6 +65,21 @@ def alone_with_index(inner: Folder) -> Iterator[None]:
     finally:
         lock.release()
         lock.close()
+
+
+def vectors_file(embedder: str) -> str:
+    """Return the name of the file of vectors for what the embedder's name hashes to."""
+    return embedder.join(_VECTORS)
+
+
+def vector_files(inner: Folder) -> list[str]:
+    """Return the names of the files of vectors in the folder they lie in, one for each embedder."""
+    before, behind = _VECTORS
+    return sorted(
+        entry.name
+        for entry in inner.entries()
+        if entry.name.startswith(before) and entry.name.endswith(behind)
+    )
 
 
 def forget_words(folder: Folder) -> None:

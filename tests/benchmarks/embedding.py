@@ -59,9 +59,8 @@ def main() -> int:
     short = texts(20, 50 if is_tiny else 20_000)
     own = wordpiece.load()
     print(f"{'texts of 20 pieces, taken apart':40}{'a second':>10}")
-    print(
-        f"{'convmem':40}{rate(len(short), lambda: [own.encode(t) for t in short], rounds)[0]:>10,.0f}"
-    )
+    speed = rate(len(short), lambda: [own.encode(t) for t in short], rounds)[0]
+    print(f"{'convmem':40}{speed:>10,.0f}")
     if util.find_spec("tokenizers"):
         theirs = import_module("tokenizers").BertWordPieceTokenizer(
             dict(own._numbers), lowercase=True

@@ -130,3 +130,14 @@ def test_damage_is_passed_over_and_told_of(cli, some, log):
     answer = cli("index")
     assert "oslo: 1 damaged line skipped" in answer.err
     assert answer.text.startswith("default: 6 turns")
+
+
+@pytest.mark.parametrize("name", [b"100% #1? a%20b", b"caf\xe9", "ｘ ü".encode()])
+def test_an_archive_may_lie_in_a_folder_of_any_name(cli, tmp_path, name):
+    """The index is named to SQLite in a URI, where some characters mean something else."""
+    place = os.path.join(os.fsencode(tmp_path), name)
+    cli("-A", place, "record", "oslo", "a night train")
+    assert cli("-A", place, "search", "train").text == "oslo:1:user:a night train\n"
+    index = os.path.join(place, b"default", b".index", b"search.sqlite")
+    assert os.path.getsize(index) > 0
+    assert cli("-A", place, "index").text.startswith("default: 1 turn, ")

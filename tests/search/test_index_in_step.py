@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from index_asked import compare, small
 
 from convmem import Archive, RetentionPolicy
 from convmem.errors import ConvmemError
 from convmem.log.compressed import cold_compress
+from convmem.progress import Observer
 from convmem.search import finding
 from convmem.search.index import sync
 
@@ -85,7 +86,7 @@ class Walk:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.archive = Archive.open(root, durability="none")
+        self.archive = Archive.open(root, durability="none", observer=Observer())
         self.clock = START
 
     def chat(self, which: int) -> Any:
@@ -242,6 +243,7 @@ def _small(monkeypatch):
 FEW = settings(
     max_examples=EXAMPLES,
     deadline=None,
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
@@ -261,3 +263,76 @@ def test_so_it_does_where_words_stand_in_more_turns_than_are_looked_at(steps):
         patch.setattr(finding, "MOST", 6)
         patch.setattr(finding, "_NEWEST", 4)
         walk(steps)
+
+
+# --- walks that found something, and what takes a piece out -------------------------------------
+
+FOUND = {
+    "cut and gone on with": [
+        ("record", 0, 2, 37),
+        ("record", 0, 0, 17),
+        ("cut", 0, 6, 25),
+        ("record", 0, 7, 13),
+    ],
+    "a speaker who is gone": [("many", 0, 0, 25), ("replace", 0, 4, 11)],
+    "other turns under the same numbers": [("many", 0, 0, 40), ("replace", 0, 3, 39)],
+    "some gone, some new": [("many", 0, 0, 30), ("compact", 0, 0, 12), ("many", 0, 3, 9)],
+    "brought back": [("many", 0, 0, 20), ("compact", 0, 1, 9), ("restore", 0, 0, 0)],
+    "one conversation among others": [("many", 0, 0, 9), ("many", 1, 0, 9), ("delete", 0, 0, 0)],
+    "a line without its newline": [
+        ("record", 0, 0, 1),
+        ("by_hand", 0, 1, 3),
+        ("record", 0, 0, 1),
+    ],
+    "by hand, with no time": [("by_hand", 0, 1, 2), ("record", 0, 0, 1), ("by_hand", 0, 1, 2)] * 3,
+}
+
+
+@pytest.mark.parametrize("steps", FOUND.values(), ids=FOUND)
+def test_what_was_found_once_stays_found(steps):
+    """Each of these made an index answer otherwise than a fresh one."""
+    walk([("record", 0, 0, 1), *steps])
+
+
+def _any_fails() -> bool:
+    for steps in FOUND.values():
+        try:
+            walk([("record", 0, 0, 1), *steps])
+        except (AssertionError, ConvmemError):
+            return True
+    return False
+
+
+def _all_of_a_block(self, log):
+    blocks = self._sql.execute(
+        "select block from block where log = ? order by block", (log.log,)
+    ).fetchall()
+    for (block,) in blocks:
+        yield self._sql.execute(
+            "select turn, seq, mark, place, size from turn where turn between ? and ?"
+            " order by turn",
+            (block * sync.BLOCK, block * sync.BLOCK + sync.BLOCK - 1),
+        ).fetchall()
+
+
+MUTANTS = {
+    "growth is taken on trust": (sync, "_only_grew", lambda log, reader: log.last is not None),
+    "nothing is compared": (
+        sync._Round,
+        "_compare",
+        lambda self, log, reader: self._note(log, log.stamp),
+    ),
+    "what is gone stays": (sync._Round, "_forget", lambda self, name: None),
+    "no row is dropped": (sync._Round, "_drop", lambda self, rows: None),
+    "an unfinished line is kept": (sync._Round, "_rows_from", lambda self, log, place: []),
+    "new rows are taken for known ones": (sync._Round, "_blocks_of", _all_of_a_block),
+    "turns that moved are not": (sync._Round, "_move", lambda self, moved: moved.clear()),
+    "no log has changed": (sync, "_changed", lambda *given: None),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
+def test_the_walks_notice_what_is_missing(mutant, monkeypatch):
+    """The negative control: with a piece of the work taken out some walk fails."""
+    monkeypatch.setattr(*mutant)
+    assert _any_fails()

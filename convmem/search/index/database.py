@@ -33,7 +33,7 @@ BLOCK = 256
 UNSAID = 0
 
 # Another layout, or other words made of a text: the file is made anew.
-_VERSION = 1
+_VERSION = 3
 # How long to wait for another process that writes. Each of its steps takes a second or two.
 _PATIENCE_SECONDS = 60.0
 # What FTS5 gathers in memory before it writes: fewer, larger pieces, a fifth less time.
@@ -54,12 +54,20 @@ create table turn (
     role integer not null, size integer not null, asks integer not null,
     place integer not null
 );
-create table role (role integer primary key, name text not null unique);
+create table role (role integer primary key, name text not null unique, turns integer not null);
+create trigger gone after delete on turn begin update role set turns = turns - 1 where role = old.role; end;
 create table total (
     one integer primary key check (one = 1), turns integer not null, characters integer not null,
     gone integer not null, blocks integer not null
 );
 insert into total values (1, 0, 0, 0, 0);
+create table vectors (
+    block integer primary key, upto integer not null, positions blob not null
+);
+create table embedder (
+    one integer primary key check (one = 1), name text not null, generation blob not null,
+    is_matched integer not null
+);
 create virtual table words using fts5 (
     text, content = '', columnsize = 0, detail = 'none', tokenize = 'porter ascii'
 );

@@ -141,9 +141,25 @@ class Lookup:
         self.turns = sum(count for count, _ in counts)
         self.characters = sum(size for _, size in counts)
 
+    @property
+    def ranges(self) -> list[Range]:
+        """The numbers of the turns that are searched, in order."""
+        return _EVERYWHERE if self._ranges is None else self._ranges
+
     def roles(self) -> dict[int, str]:
-        """Return the name of each role, by its number."""
-        return dict(self._sql.execute("select role, name from role").fetchall())
+        """Return the name of each role that somebody has where one searches, by its number."""
+        if self._ranges is None:
+            return dict(self._sql.execute("select role, name from role where turns > 0").fetchall())
+        found: dict[int, str] = {}
+        for each in self._ranges:
+            found.update(
+                self._sql.execute(
+                    "select role, name from role where role in"
+                    " (select distinct role from turn where turn between ? and ?)",
+                    each,
+                ).fetchall()
+            )
+        return found
 
     def log_names(self) -> dict[int, str]:
         """Return the file name of each log, by its number."""
@@ -165,7 +181,7 @@ class Lookup:
     def matching(self, wanted: Wanted, most: int = -1) -> list[int]:
         """Return the turns that *wanted* is in, in order; with *most*, so many of them."""
         found: list[int] = []
-        for rows in self._matches(wanted, _EVERYWHERE if self._ranges is None else self._ranges, most):
+        for rows in self._matches(wanted, self.ranges, most):
             for turn, size, micros, role, mark, asks in rows:
                 found.append(turn)
                 self.facts[turn] = Facts(size, micros, role, mark, asks)

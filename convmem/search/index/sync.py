@@ -12,6 +12,7 @@ processes take turns and share the work.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 
 from convmem.errors import ConvmemError, storage_error
 from convmem.log.blocks import good_blocks
@@ -253,7 +254,8 @@ class _Round:
 
     def _append(self, log: _Log, reader: Reader, start: int) -> None:
         """Take in what stands from the byte *start* on, all of it new."""
-        log.resume = start
+        if start == 0:
+            log.begin()
         if reader.end - start >= _BLOCKWISE_BYTES:
             for block in good_blocks(reader.fd, reader.end, start=start):
                 rows = rows_of(block)
@@ -290,7 +292,7 @@ class _Round:
         """
         old = _Side(self._blocks_of(log))
         moved: list[tuple[int, int]] = []
-        log.resume = 0
+        log.begin()
         for stored in reader.in_order(self._tell(log), start=0):
             mark = mark_of(stored.line)
             seq = stored.seq
@@ -407,6 +409,12 @@ class _Round:
                 (block, used + len(piece), newest),
             )
             start += len(piece)
+        # Taken off again by a trigger where a turn goes: a role that nobody has is no speaker.
+        spoken = Counter(row[3] for row in fresh if row[3] is not None)
+        self._sql.executemany(
+            "update role set turns = turns + ? where role = ?",
+            [(turns, self._role(role)) for role, turns in spoken.items()],
+        )
         self._sql.execute(
             "update total set turns = turns + ?, characters = characters + ? where one = 1",
             (len(fresh), sum(len(row[4]) for row in fresh)),
@@ -428,7 +436,7 @@ class _Round:
     def _role(self, name: str) -> int:
         role = self._roles.get(name)
         if role is None:
-            self._sql.execute("insert into role values (null, ?)", (name,))
+            self._sql.execute("insert into role values (null, ?, 0)", (name,))
             role = int(self._sql.execute("select last_insert_rowid()").fetchone()[0])
             self._roles[name] = role
         return role
@@ -491,6 +499,12 @@ class _Log:
         self.mark = mark
         self.has_new = False
         self.told = 0
+
+    def begin(self) -> None:
+        """Nothing of it is taken in."""
+        self.resume = 0
+        self.last = self.mark = None
+        self.has_new = False
 
 
 def _only_grew(log: _Log, reader: Reader) -> bool:

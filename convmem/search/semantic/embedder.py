@@ -181,6 +181,19 @@ def open_embedder(
     return _plugged(setting)
 
 
+def opened(embedder: str | Any) -> Watched:
+    """Return *embedder* as it is used: what a setting names, or an object or function of one's own.
+
+    Raises:
+        UsageError: It is none, or what it needs is not installed.
+    """
+    if isinstance(embedder, str):
+        return open_embedder(embedder)
+    if isinstance(embedder, Watched):
+        return embedder
+    return watched(embedder, getattr(embedder, "__qualname__", type(embedder).__qualname__))
+
+
 def _plugged(name: str) -> Watched:
     from importlib.metadata import entry_points
 

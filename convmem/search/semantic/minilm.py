@@ -173,6 +173,8 @@ def _session(data: bytes, threads: int, *, is_for_many: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    # Idle cores are others': threads that spin while they wait would slow both down.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # What it has used is given back: a batch of long texts would otherwise be held for ever.
     options.enable_cpu_mem_arena = False
     if not is_for_many:

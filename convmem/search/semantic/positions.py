@@ -47,7 +47,7 @@ class Positions:
 
     def is_matched(self) -> bool:
         """Whether all turns were looked for in the file since these positions began."""
-        return self._sql.execute("select is_matched from embedder").fetchone() == (1,)
+        return bool(self._sql.execute("select is_matched from embedder").fetchone() == (1,))
 
     def begin_anew(self, generation: bytes) -> None:
         """Forget all, and be of that state of the file from now on."""
@@ -64,8 +64,9 @@ class Positions:
 
     def pending(self) -> list[int]:
         """Return the blocks that may hold turns without a vector, those of the newest first."""
+        lacking = "left join vectors using (block) where ifnull(upto, 0) < used"
         found = self._sql.execute(
-            "select block from block left join vectors using (block) where ifnull(upto, 0) < used"
+            f"select block from block {'' if self.generation() is None else lacking}"
             " order by newest is null, newest desc, block desc"
         )
         return [block for (block,) in found]
@@ -87,22 +88,24 @@ class Positions:
     # --- turns with one ------------------------------------------------------------------------
 
     def of(
-        self, blocks: Iterable[int], where: str = "", values: Sequence[Any] = ()
+        self, blocks: Sequence[int], where: str = "", values: Sequence[Any] = ()
     ) -> Iterator[Owned]:
-        """Yield the turns of *blocks*, ascending, that have a vector, some ten thousand at a time.
+        """Yield the turns of *blocks* that have a vector, some ten thousand at a time; all ascend.
 
         Turns that are gone are among them, unless *where* asks something of their rows.
         """
+        if self.generation() is None:
+            return
         some: list[int] = []
         blobs: list[bytes] = []
-        for block in blocks:
-            found = self._sql.execute(
-                "select positions from vectors where block = ?", (block,)
-            ).fetchone()
-            if found is not None:
+        for stretch in _stretches(blocks):
+            for block, blob in self._sql.execute(
+                "select block, positions from vectors where block between ? and ? order by block",
+                stretch,
+            ):
                 some.append(block)
-                blobs.append(found[0])
-            if len(some) == _BLOCKS_AT_ONCE:
+                blobs.append(blob)
+            if len(some) >= _BLOCKS_AT_ONCE:
                 yield self._owned(some, blobs, where, values)
                 some, blobs = [], []
         if some:
@@ -155,7 +158,7 @@ class Positions:
         """Return for each of *count* vectors whether a turn that is not gone has it."""
         self._sql.execute("delete from vectors where block not in (select block from block)")
         used = np.zeros(count, np.bool_)
-        blocks = [block for (block,) in self._sql.execute("select block from vectors")]
+        blocks = self.blocks([(0, 1 << 62)])
         for _, positions in self.of(blocks, _IS_SAID):
             used[positions[positions < count]] = True
         return used

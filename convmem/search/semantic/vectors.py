@@ -30,6 +30,7 @@ from convmem.log.files import (
     write_all_at,
     write_aside,
 )
+from convmem.stores.logs import vector_files, vectors_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ KEY_BYTES = 16
 
 _MAGIC = b"convmemv"
 _VERSION = 1
-_PREFIX = "vectors-"
-_ENDING = ".bin"
 # magic, version, dimensions, hash of the name, generation; behind it its CRC-32.
 _ABOUT = struct.Struct("<8sII16s16s")
 # How many records count, and the CRC-32 of that and the generation. Within one sector of a disk.
@@ -440,7 +439,7 @@ def key_of(text: str) -> bytes:
 
 def name_of(embedder: str) -> str:
     """Return the name of the file that holds the vectors of the embedder so called."""
-    return f"{_PREFIX}{_hash(embedder)[:8].hex()}{_ENDING}"
+    return vectors_file(_hash(embedder)[:8].hex())
 
 
 def remove_others(folder: Folder, embedder: str) -> list[str]:
@@ -449,12 +448,7 @@ def remove_others(folder: Folder, embedder: str) -> list[str]:
     Vectors tell much of their texts: what is deleted must not live on in a file that is forgotten.
     """
     mine = name_of(embedder)
-    others = [
-        entry.name
-        for entry in folder.entries()
-        if entry.name.startswith(_PREFIX) and entry.name.endswith(_ENDING) and entry.name != mine
-    ]
-    return [name for name in sorted(others) if folder.remove(name)]
+    return [name for name in vector_files(folder) if name != mine and folder.remove(name)]
 
 
 class _Damaged(Exception):
