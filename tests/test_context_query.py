@@ -110,7 +110,7 @@ def test_what_was_said_six_hundred_turns_ago_is_there_when_asked_in_other_words(
 
 
 def test_the_question_itself_may_be_the_newest_turn(archive):
-    """Agents record what is asked, and then look for what matters; the question fits itself best."""
+    """Agents record what is asked and then look for what matters; the question fits itself."""
     chat = talk(archive, facts={400: FACT, 700: QUESTION})
     chat.record("user", QUESTION)
     found = chat.context(max_tokens=2000, query=QUESTION)

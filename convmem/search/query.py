@@ -119,12 +119,10 @@ class Query(Value):
 _QUOTES = '"“”„‟«»＂'
 # Compiled where they are met: most queries are plain words, and compiling takes longer than all
 # the rest of reading one.
-_PIECE = (
-    rf"""(?P<minus>-(?=[{_QUOTES}]|[^\W_]))?
+_PIECE = rf"""(?P<minus>-(?=[{_QUOTES}]|[^\W_]))?
     (?:(?P<key>(?i:role|id|ns|since|until|meta\.(?-i:[^\s:{_QUOTES}]+))):(?=\S))?
     (?:[{_QUOTES}](?P<quoted>[^{_QUOTES}]*)(?:[{_QUOTES}](?P<star>\*)?|\Z)|(?P<plain>[^\s{_QUOTES}]+))
-    """,
-)
+    """
 # A dash or a full stop of another script parts units; what stands inside identifiers does not.
 _BREAKS = "[—–…、。，！？；：「」『』（）《》〈〉【】・]+"
 _CONTRACTED = r"(?i)(?<=\w)['’ʼ＇](?:s|t|re|ll|ve|d|m)(?!\w)"
