@@ -224,7 +224,7 @@ class _Past(Space):
         is_quoted = all(unit.is_exact for unit in self._query.units)
         for fit in self.fits(ALL if is_quoted else SOME, None):
             turn, in_trash = fit.stored.turn, is_trashed(fit.turn)
-            key = turn.seq or turn.id or fit.turn
+            key: object = turn.seq or turn.id or (fit.turn,)
             if turn.role == EVENT or not is_said(turn) or key in known:
                 continue
             if not is_wanted(turn, in_trash):

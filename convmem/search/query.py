@@ -143,8 +143,7 @@ def parse(text: str, *, now: datetime | None = None) -> Query:
     said: list[str] = []
     filters = _Filters(now)
     for minus, key, quoted, star, plain in _pieces(text):
-        is_filter = key and not minus
-        if is_filter and filters.take(key, plain or quoted or "", quoted is not None):
+        if key and not minus and filters.take(key, plain or quoted or "", quoted is not None):
             continue
         into = excluded if minus else units
         if not minus:

@@ -19,7 +19,7 @@ from convmem.stores.log_files import COMPRESSED, PLAIN, stamp_of, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import TypeAlias
 
     from convmem.log.files import Folder

@@ -12,7 +12,7 @@ from convmem import ids
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from convmem.log.files import Folder
 
@@ -42,12 +42,11 @@ def size_in(stamp: str) -> int:
 
 
 def states(
-    folder: Folder, names: Iterable[str] | None = None, *, known: Container[str] = ()
+    folder: Folder, names: Iterable[str] | None = None
 ) -> Iterator[tuple[str, bool, os.stat_result]]:
     """Yield (name, is compressed, state) of each file that is named as a conversation.
 
-    Where both a plain and a compressed file are there, the plain one is the truth. Names that
-    are *known* to be those of conversations are not looked at: that halves the time.
+    Where both a plain and a compressed file are there, the plain one is the truth.
     """
     if names is not None:
         for name in names:
@@ -69,7 +68,7 @@ def states(
             if file.endswith(PLAIN):
                 if file[0] != "." and entry.is_file(follow_symlinks=False):
                     name = file[: -len(PLAIN)]
-                    if name in known or _is_ours(name):
+                    if is_of_a_log(name):
                         plain.add(name)
                         yield name, False, entry.stat(follow_symlinks=False)
             elif (
@@ -78,13 +77,13 @@ def states(
                 and entry.is_file(follow_symlinks=False)
             ):
                 name = file[: -len(COMPRESSED)]
-                if _is_ours(name):
+                if is_of_a_log(name):
                     compressed.append(name)
         except FileNotFoundError:
             continue  # removed while we looked
     yield from states(folder, (name for name in compressed if name not in plain))
 
 
-def _is_ours(name: str) -> bool:
-    """Whether some id has that name: other files that end alike are passed over."""
+def is_of_a_log(name: str) -> bool:
+    """Whether some id has the name, without ending: other files that end alike are passed over."""
     return ids.is_hashed(name) or ids.decode_name(name) is not None

@@ -34,16 +34,18 @@ def small(monkeypatch: Any) -> None:
     monkeypatch.setattr(sync, "_GONE_AT_LEAST", 30)
 
 
-def asked(archive: Archive, query: str, how: str = INDEX, **given: Any) -> dict[str, Any]:
+def asked(
+    archive: Archive, query: str, how: str = INDEX, limit: int = PAGE, **given: Any
+) -> dict[str, Any]:
     """Return all that a search answers, page by page, in a form that can be compared."""
     try:
-        page = archive.search(query, limit=PAGE, **given)
+        page = archive.search(query, limit=limit, **given)
     except ConversationNotFound as error:
         return {"error": str(error)}
     assert page.how == how or not page.hits, page.notes
     pages = [page]
     while pages[-1].cursor is not None:
-        pages.append(archive.search(query, limit=PAGE, cursor=pages[-1].cursor, **given))
+        pages.append(archive.search(query, limit=limit, cursor=pages[-1].cursor, **given))
         assert len(pages) < MOST_PAGES, "the pages do not come to an end"
     hits = [hit for page in pages for hit in page.hits]
     found = [
