@@ -44,7 +44,9 @@ if TYPE_CHECKING:
         def log_names(self) -> dict[int, str]: ...
         def log_of(self, turn: int) -> int: ...
         def count(self, wanted: Wanted, most: int) -> int: ...
-        def matching(self, wanted: Wanted, most: int = -1) -> list[int]: ...
+        def matching(
+            self, wanted: Wanted, most: int = -1, near: Collection[int] | None = None
+        ) -> list[int]: ...
         def newest(self, wanted: Wanted | None, most: int, passes: Passes) -> list[int]: ...
         def learn(self, turns: Collection[int]) -> None: ...
         def beside(
@@ -219,8 +221,12 @@ class Finding:
             among = _any_form(*parts, excluded=self._excluded)
             rows = set(self._rows(among))
         held = []
+        # Of words that stand everywhere, not every turn is fetched to rank the newest.
+        near = rows if len(rows) <= _NEWEST else None
         for part in parts:
-            holding = rows.intersection(self._words.matching(_any_form(part, among=among)))
+            holding = rows.intersection(
+                self._words.matching(_any_form(part, among=among), near=near)
+            )
             if holding:
                 held.append(Held(holding, counts[part], is_name=self._is_name(part)))
         return self._rank(held)

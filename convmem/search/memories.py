@@ -261,11 +261,14 @@ class _Both:
         count = self._log.count(wanted, most)
         return min(most, count + len(self._trashed.matching(wanted)))
 
-    def matching(self, wanted: Wanted, most: int = -1) -> list[int]:
-        found = self._log.matching(wanted, most)
+    def matching(
+        self, wanted: Wanted, most: int = -1, near: Collection[int] | None = None
+    ) -> list[int]:
+        in_log = None if near is None else [turn for turn in near if not is_trashed(turn)]
+        found = self._log.matching(wanted, most, in_log)
         if most < 0 or len(found) < most:
             found = found + self._trashed.matching(wanted, -1 if most < 0 else most - len(found))
-        return found
+        return found if near is None else list(set(near).intersection(found))
 
     def newest(self, wanted: Wanted | None, most: int, passes: Passes) -> list[int]:
         found = self._log.newest(wanted, most, passes)

@@ -112,9 +112,16 @@ class ScannedWords:
         """Return in how many turns *wanted* is, or *most* if that many or more."""
         return min(len(self._terms.holding(wanted)), most)
 
-    def matching(self, wanted: Wanted, most: int = -1) -> list[int]:
-        """Return the turns that *wanted* is in, in order; with *most*, so many of them."""
+    def matching(
+        self, wanted: Wanted, most: int = -1, near: Collection[int] | None = None
+    ) -> list[int]:
+        """Return the turns that *wanted* is in, in order; with *most*, so many of them.
+
+        *near*: only these turns are looked at.
+        """
         found = sorted(self._terms.holding(wanted))
+        if near is not None:
+            found = sorted(set(near).intersection(found))
         if most >= 0:
             del found[most:]
         self.learn(found)

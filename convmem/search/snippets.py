@@ -25,7 +25,8 @@ _MAX_REGIONS = 8
 _MAX_UNITS = 64
 _LEFT_OUT = "…"
 # Spaces, control characters, and marks that turn the direction of what follows.
-_CAMEL_WORD = re.compile("[0-9A-Za-z]*[a-z][A-Z][0-9A-Za-z]*")
+# From the beginning of a word only: else a long one takes a time that grows with its square.
+_CAMEL_WORD = re.compile("(?<![0-9A-Za-z])[0-9A-Za-z]*[a-z][A-Z][0-9A-Za-z]*")
 _BLANKS = re.compile("[\\s\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 
 

@@ -97,7 +97,9 @@ def test_any_of_its_files_may_be_removed(archive, place, ending, is_open):
     file = place / f"search.sqlite{ending}"
     with contextlib.ExitStack() as stack:
         if is_open:
-            other = stack.enter_context(contextlib.closing(sqlite3.connect(place / "search.sqlite")))
+            other = stack.enter_context(
+                contextlib.closing(sqlite3.connect(place / "search.sqlite"))
+            )
             other.execute("select * from total").fetchall()
         file.unlink(missing_ok=True)
         assert _answers(archive) == before

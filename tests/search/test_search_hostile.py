@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -11,13 +12,26 @@ from hypothesis import strategies as st
 from index_asked import WITHOUT, without_index
 
 from convmem import Archive
+from convmem.errors import ConversationNotFound
 from convmem.progress import Observer
+from convmem.search.words import tokens
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "100"))
 few = settings(max_examples=EXAMPLES, deadline=None)
 
 LONG = "x" * 1024
-IDS = ('a"b', "a'b", "line\nbreak", "100%", "%s", "*", "drop table log; --", LONG, "用户", ".hidden")
+IDS = (
+    'a"b',
+    "a'b",
+    "line\nbreak",
+    "100%",
+    "%s",
+    "*",
+    "drop table log; --",
+    LONG,
+    "用户",
+    ".hidden",
+)
 HOSTILE = (
     "",
     '"',
@@ -48,7 +62,6 @@ HOSTILE = (
     "\ud800",
     "night \udfff train",
     'role:"\ud800"',
-    "id:\ud800",
     "meta.\ud800:x",
     "meta.a.b.c.d:",
     "meta..:x",
@@ -69,7 +82,7 @@ HOSTILE = (
     " ".join(f"w{at}" for at in range(10_000)),
     " ".join(f"w{at}*" for at in range(2_000)),
     " ".join(f"-w{at}" for at in range(10_000)),
-    "x " * 500_000,
+    "x " * 50_000 + "y" * 900_000,
     "用户" * 5_000,
 )
 
@@ -113,6 +126,13 @@ def test_any_text_is_a_query(said, query):
         assert found == _asked(said, query)
 
 
+@pytest.mark.parametrize("name", ["\ud800", "\0", "", "x" * 2000, "nobody"], ids=range(5))
+def test_an_id_that_nothing_has_is_an_error_in_words(said, name):
+    """Of a conversation that is not there "no hits" would be a lie."""
+    with pytest.raises(ConversationNotFound):
+        said.search("night", continuation_ids=[name])
+
+
 @few
 @given(st.text(max_size=40) | st.text('"-*:()^ antrw\\', max_size=20))
 def test_any_text_at_all_is_a_query(said, query):
@@ -126,8 +146,6 @@ def test_any_text_at_all_is_a_query(said, query):
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
 def test_what_somebody_said_is_found_by_saying_it(tmp_path_factory, text):
     """Word for word, in any script; where there is no word in it there is nothing to find."""
-    from convmem.search.words import tokens
-
     with Archive.open(tmp_path_factory.mktemp("said"), durability="none") as archive:
         archive.conversation("trip").record("user", text)
         said = tokens(text)
@@ -141,8 +159,6 @@ def test_what_somebody_said_is_found_by_saying_it(tmp_path_factory, text):
 @pytest.mark.parametrize("how", ["index", "scan"])
 def test_conversations_may_be_called_anything(tmp_path, name, how):
     """An id is text of the user's, and no part of a statement or a path."""
-    import contextlib
-
     with Archive.open(tmp_path / "archive", durability="none") as archive:
         archive.conversation(name).record("user", "night train")
         archive.conversation("other").record("user", "night bus")

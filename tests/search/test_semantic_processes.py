@@ -117,7 +117,7 @@ def test_one_process_embeds_and_another_says_so(plugged, archive, root):
     import toy
 
     record(archive, 300)
-    process = embedding_process(plugged, root, 0.2)
+    process = embedding_process(plugged, root, 1.2)
     try:
         assert process.stdout.readline()
         with Archive.open(root, embedder=toy) as second:
@@ -135,7 +135,7 @@ def test_by_hand(plugged, archive, root):
     """``convmem index --semantic``, then ``convmem search --semantic``, or the setting."""
     record(archive, 100)
     answer = plugged("search", "--semantic", "thing", "--json")
-    assert "100 turns without a vector" in answer.told[0]["note"]
+    assert "100 turns without a vector" in answer.err
     (told,) = plugged("index", "--semantic", "--json").objects
     assert told["without_vector"] == 0
     assert told["vector_bytes"] == os.path.getsize(
@@ -187,7 +187,7 @@ def test_an_embedder_that_fails_is_an_error_by_flag_and_a_warning_by_setting(plu
     """An endpoint that is down must not take the search by words with it."""
     record(archive, 3)
     plugged.environment["CONVMEM_EMBEDDER"] = "http://127.0.0.1:1/v1/embeddings?model=m"
-    quick = "from convmem.search.semantic import remote; remote.time.sleep = lambda seconds: None"
+    quick = "import time; time.sleep = lambda seconds: None"
     for flag, code in (["--semantic"], 4), ([], 0):
         plugged.environment["CONVMEM_SEMANTIC"] = "1"
         with plugged.running("search", "thing", *flag, patch=quick) as running:
@@ -206,7 +206,7 @@ def ask(archive):
     found = []
     for filters in {}, {"roles": ["user"], "since": datetime(2024, 1, 1, tzinfo=UTC)}:
         page = archive.search("thing number 7", semantic=True, **filters)
-        assert page.matched == "meaning" and not page.notes, page.notes
+        assert page.matched == "meaning" and "vector" not in str(page.notes), page.notes
         found.append([hit.turn.seq for hit in page])
     return found
 
@@ -255,4 +255,4 @@ def test_a_hundred_thousand_vectors_are_searched_in_little_memory(plugged, root,
     ]
     assert done[0].returncode == 0, done[0].stderr
     # The limit is one: with next to nothing it does not work.
-    assert done[1].returncode != 0
+    assert done[-1].returncode != 0

@@ -178,10 +178,18 @@ class Lookup:
         )
         return int(count)
 
-    def matching(self, wanted: Wanted, most: int = -1) -> list[int]:
-        """Return the turns that *wanted* is in, in order; with *most*, so many of them."""
+    def matching(
+        self, wanted: Wanted, most: int = -1, near: Collection[int] | None = None
+    ) -> list[int]:
+        """Return the turns that *wanted* is in, in order; with *most*, so many of them.
+
+        *near*: only in the blocks of these turns is looked.
+        """
         found: list[int] = []
-        for rows in self._matches(wanted, self.ranges, most):
+        ranges = self.ranges
+        if near is not None:
+            ranges = _joined(sorted({turn // BLOCK for turn in near}))
+        for rows in self._matches(wanted, ranges, most):
             for turn, size, micros, role, mark, asks in rows:
                 found.append(turn)
                 self.facts[turn] = Facts(size, micros, role, mark, asks)
