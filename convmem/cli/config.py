@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from convmem.rules import ArchiveRule, RetentionRule
 
 ACTIONS = ("show", "path", "check")
-_PLACES = ("CONVMEM_ARCHIVE", "CONVMEM_NAMESPACE")
+_PLACES = ("CONVMEM_ARCHIVE", "CONVMEM_NAMESPACE", "CONVMEM_EMBEDDER_KEY")
 _UNITS = {"duration": "seconds", "size": "bytes"}
 
 

@@ -69,9 +69,12 @@ def until_unchanged(
             # A log was compacted, say, after the index was brought in step. Or it was damaged,
             # which no look at its file tells.
             distrusted.add((changed.namespace, changed.name))
-        except sqlite3.DatabaseError as error:
-            if was_damaged:
+        except (sqlite3.DatabaseError, LookupError, TypeError, ValueError) as error:
+            # SQLite has no checksums: what is damaged may come as a row that cannot be.
+            if was_damaged and isinstance(error, sqlite3.DatabaseError):
                 raise StorageError(f"the search index cannot be used: {error}") from error
+            if was_damaged:
+                raise
             was_damaged = True
             for namespace in namespaces:
                 folder = logs.index_folder(namespace, create=False)

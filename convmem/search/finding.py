@@ -151,7 +151,14 @@ class Finding:
             self._alike = self._nearest(self._passes, most, among)
             # What only stands beside the least alike says nothing of what was asked.
             return [each for each in self._some() if each.score > 0 or self._is_match(each)]
-        return self._some()
+        return self._whole_first(self._some())
+
+    def _whole_first(self, ranked: list[Ranked]) -> list[Ranked]:
+        """Put before all others the turns that hold everything: too few to fill a page."""
+        whole = {fit.turn for fit in self.fits(ALL, None)}
+        top = ranked[0].score if ranked else 0.0
+        first = [Ranked(each.row, top + each.score, True) for each in ranked if each.row in whole]
+        return first + [each for each in ranked if each.row not in whole]
 
     def _is_match(self, ranked: Ranked) -> bool:
         return ranked.is_match or (self._alike is not None and ranked.row in self._alike)

@@ -123,7 +123,7 @@ def by_both(archive: Archive, samples: list[Sample]) -> Way:
     if "semantic" not in inspect.signature(archive.search).parameters:
         raise Skipped("archive.search does not search by meaning")
     try:
-        archive.search("index", semantic=True)  # type: ignore[call-arg]
+        archive.index(semantic=True)  # type: ignore[call-arg]
     except (ImportError, ConvmemError) as error:
         raise Skipped(str(error)) from error
 

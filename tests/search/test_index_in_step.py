@@ -22,7 +22,7 @@ from convmem.progress import Observer
 from convmem.search import finding
 from convmem.search.index import sync
 
-EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "6"))
 NAMES = ("trip", 'we"ird\n%s*', "x" * 300, "用户")
 SAID = (
     "the night train to Oslo",

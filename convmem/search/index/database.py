@@ -55,7 +55,8 @@ create table turn (
     place integer not null
 );
 create table role (role integer primary key, name text not null unique, turns integer not null);
-create trigger gone after delete on turn begin update role set turns = turns - 1 where role = old.role; end;
+create trigger gone after delete on turn
+    begin update role set turns = turns - 1 where role = old.role; end;
 create table total (
     one integer primary key check (one = 1), turns integer not null, characters integer not null,
     gone integer not null, blocks integer not null
@@ -94,7 +95,7 @@ class Database:
         with alone_with_index(folder):
             try:
                 self.connection = _connected(folder)
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 _refuse_hopeless(error, folder)
                 remove_index_files(folder)
                 try:
@@ -235,7 +236,7 @@ def _make(connection: sqlite3.Connection, version: int) -> None:
     connection.execute("commit")
 
 
-def _refuse_hopeless(error: sqlite3.DatabaseError, folder: Folder) -> None:
+def _refuse_hopeless(error: Exception, folder: Folder) -> None:
     """Raise where making the file anew would not help."""
     text = str(error)
     if "no such module" in text:
