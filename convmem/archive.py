@@ -287,9 +287,9 @@ class Archive:
         [('oslo-trip', 3)]
         """
         from convmem.following import filter_of
-        from convmem.search.grep import Search
-        from convmem.search.grep_hits import hits
-        from convmem.search.pattern import Pattern
+        from convmem.search.patterns.grep import Search
+        from convmem.search.patterns.grep_hits import hits
+        from convmem.search.patterns.pattern import Pattern
 
         place = self._namespace if namespace is None else _checked_namespace(namespace)
         if isinstance(continuation_ids, str):
@@ -394,8 +394,9 @@ class Archive:
     ) -> SearchPage:
         """Return the turns that fit *query* best: words, "phrases", prefix*, -word, and filters.
 
-        Any text is a query (``convmem.search.query`` says how it is read). Where fewer turns than
-        *limit* hold all of it, those that hold some are ranked too, and ``page.matched`` says so.
+        Any text is a query; ``convmem.search.language.query`` says how it is read. Where fewer
+        turns than *limit* hold all of it, those that hold some are ranked too, and
+        ``page.matched`` says so.
 
         Never stale: an index in ``.index`` of each namespace is brought in step first, which
         costs a look at each log's file and a reading of what changed. It may be deleted at any

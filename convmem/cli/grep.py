@@ -12,8 +12,8 @@ from convmem.cli.places import namespace_of, open_archive, require_archive
 from convmem.errors import ConversationNotFound, ConvmemError, UsageError
 from convmem.following import filter_of
 from convmem.ids import encode_name
-from convmem.search.grep import Search, found_in, names_in
-from convmem.search.pattern import Pattern
+from convmem.search.patterns.grep import Search, found_in, names_in
+from convmem.search.patterns.pattern import Pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from convmem.archive import Archive
     from convmem.cli.spec import Context
-    from convmem.search.grep import Shown
+    from convmem.search.patterns.grep import Shown
 
     class Writer(Protocol):
         """Shows what was found, to people or to programs."""
@@ -196,8 +196,8 @@ class _Objects:
     def turn(self, namespace: str, continuation_id: str, shown: Shown) -> None:
         """See ``Writer``."""
         from convmem.cli.output.machine import TurnWriter, write_object
-        from convmem.search.grep_hits import snippet_of
         from convmem.search.hits import Hit
+        from convmem.search.patterns.grep_hits import snippet_of
 
         if shown.match is None:
             line = TurnWriter(continuation_id).line(shown.stored)

@@ -1,4 +1,4 @@
-"""Which embedder a command means: named by flag, environment or file, and opened when it is used."""
+"""Which embedder a command means, by environment or file; opened when it is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from convmem.settings import Settings
 
 KEY = "CONVMEM_EMBEDDER_KEY"
-"""The variable with the key for an endpoint. Never a flag or a setting: those are for all to see."""
+"""The variable with the key for an endpoint. No flag or setting: those are for all to see."""
 
 
 def embedder_of(

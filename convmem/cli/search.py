@@ -142,7 +142,7 @@ def _tell_before(messages: Messages, page: SearchPage, text: str, *, is_first_pa
     for note in page.notes:
         messages.note("scan" if page.how == SCAN else "search", note)
     if page.matched == SOME and page.hits and is_first_page:
-        from convmem.search.query import parse
+        from convmem.search.language.query import parse
         from convmem.search.said import text_of
 
         query = parse(text)
@@ -242,8 +242,8 @@ class _Lines:
 
     def hit(self, hit: Hit) -> None:
         """See ``Writer``."""
+        from convmem.search.language.snippets import snippet
         from convmem.search.said import text_of
-        from convmem.search.snippets import snippet
 
         if not self._is_first and (hit.before or hit.after):
             write_bytes(b"--\n")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from convmem.progress import Observer
     from convmem.search.finding import Fit
-    from convmem.search.query import Query
+    from convmem.search.language.query import Query
     from convmem.search.request import Request
     from convmem.stores.caretakers import Logs
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 from heapq import nlargest
 from itertools import accumulate
 
-from convmem.search.forms import other_forms
 from convmem.search.index.database import UNSAID
 from convmem.search.index.lookup import Passes, Wanted
 from convmem.search.index.rows import micros_of
+from convmem.search.language.forms import other_forms
+from convmem.search.language.query import Unit, holds
+from convmem.search.language.times import asks_when, tells_when
+from convmem.search.language.words import STOP_WORDS, asked_for, stem
 from convmem.search.page import ALL, MEANING
-from convmem.search.query import Unit, holds
 from convmem.search.ranking import ONE_TALK_SECONDS, REACH, Facts, Ranked, rank
 from convmem.search.ranking import Unit as Held
 from convmem.search.said import text_of
-from convmem.search.times import asks_when, tells_when
-from convmem.search.words import STOP_WORDS, asked_for, stem
 from convmem.turns import EVENT
 
 TYPE_CHECKING = False
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from convmem.log.read import StoredTurn
     from convmem.search.index import lookup
+    from convmem.search.language.query import Query
     from convmem.search.page import Cursor
-    from convmem.search.query import Query
     from convmem.search.semantic.nearest import Nearest
 
     class Words(Protocol):
@@ -318,8 +318,8 @@ def _any_form(*parts: Unit, **more: Any) -> Wanted:
     for part in parts:
         units.append(part)
         if not part.needs_text and len(part.asked) == 1:
-            for form in other_forms(part.asked[0]):
-                units.append(Unit(form, (form,), (form,), (stem(form),)))
+            forms = other_forms(part.asked[0])
+            units += (Unit(form, (form,), (form,), (stem(form),)) for form in forms)
     return Wanted(units, is_any=True, **more)
 
 

@@ -18,10 +18,10 @@ from convmem.log.removing.trash import TURNS
 from convmem.progress import Observer
 from convmem.search.engine import until_unchanged
 from convmem.search.finding import Finding
+from convmem.search.language.query import parse
+from convmem.search.language.snippets import snippet
 from convmem.search.page import ALL, SOME
-from convmem.search.query import parse
 from convmem.search.said import text_of
-from convmem.search.snippets import snippet
 from convmem.search.space import Space
 from convmem.search.trashed import TrashedTurns, is_of_trash, is_trashed
 from convmem.turns import EVENT, is_said
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from convmem.log.removing.trash import TrashFile
     from convmem.search.finding import Words
     from convmem.search.index.lookup import Facts, Passes, Place, Wanted
-    from convmem.search.query import Query, Unit
+    from convmem.search.language.query import Query, Unit
     from convmem.stores.protocol import Store
     from convmem.turns import Turn
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from convmem.errors import UsageError
+from convmem.search.language.query import parse
 from convmem.search.page import MEANING, Cursor
-from convmem.search.query import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from convmem.search.query import Query
+    from convmem.search.language.query import Query
     from convmem.search.semantic.nearest import Asked
 
 

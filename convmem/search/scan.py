@@ -16,12 +16,12 @@ from math import inf
 
 from convmem.errors import ConvmemError, storage_error
 from convmem.log.blocks import good_blocks
-from convmem.search.forms import other_forms
 from convmem.search.index.database import UNSAID
 from convmem.search.index.lookup import Facts, Place, of_one_talk
 from convmem.search.index.rows import ASKS, mark_of, row_of, rows_of
-from convmem.search.prefixes import prefix_expression
-from convmem.search.words import index_text, index_tokens, stem
+from convmem.search.language.forms import other_forms
+from convmem.search.language.prefixes import prefix_expression
+from convmem.search.language.words import index_text, index_tokens, stem
 from convmem.stores.log_files import size_in
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from convmem.progress import Observer
     from convmem.search.index.lookup import Passes, Wanted
     from convmem.search.index.rows import Row
-    from convmem.search.query import Query, Unit
+    from convmem.search.language.query import Query, Unit
     from convmem.stores.caretakers import Logs
 
     # What a turn holds or does not: a term, or a beginning.

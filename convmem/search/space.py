@@ -12,10 +12,10 @@ from convmem.search.hits import Hit
 from convmem.search.index.database import Database, NoIndex
 from convmem.search.index.lookup import Lookup
 from convmem.search.index.sync import bring_in_step
+from convmem.search.language.snippets import snippet
 from convmem.search.page import INDEX, SCAN
 from convmem.search.reading import TurnReader
 from convmem.search.said import text_of
-from convmem.search.snippets import snippet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from convmem.log.files import Folder
     from convmem.progress import Observer
     from convmem.search.finding import Fit, Words
+    from convmem.search.language.query import Query
     from convmem.search.page import Cursor
-    from convmem.search.query import Query
     from convmem.search.semantic.nearest import Asked, Nearest
     from convmem.stores.caretakers import Logs
 

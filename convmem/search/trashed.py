@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from convmem.search.index.lookup import Passes, Wanted
-    from convmem.search.query import Query
+    from convmem.search.language.query import Query
     from convmem.turns import Turn
 
 FIRST = 1 << 60

@@ -27,9 +27,9 @@ from typing import TypeAlias
 from locomo import CATEGORIES, Question, Sample, read
 
 from convmem import Archive, ConvmemError
-from convmem.search.first_person import said
-from convmem.search.query import parse
-from convmem.search.words import index_terms, stem
+from convmem.search.language.first_person import said
+from convmem.search.language.query import parse
+from convmem.search.language.words import index_terms, stem
 
 DATA = Path(__file__).parent / "data" / "made.json"
 DEPTHS = (5, 10, 25, 50)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from convmem.search.first_person import said
-from convmem.search.forms import other_forms
-from convmem.search.times import asks_when, tells_when
-from convmem.search.words import stem
+from convmem.search.language.first_person import said
+from convmem.search.language.forms import other_forms
+from convmem.search.language.times import asks_when, tells_when
+from convmem.search.language.words import stem
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from convmem.search.prefixes import prefix_expression
-from convmem.search.query import Query, holds, parse
-from convmem.search.words import index_text
+from convmem.search.language.prefixes import prefix_expression
+from convmem.search.language.query import Query, holds, parse
+from convmem.search.language.words import index_text
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 some = settings(max_examples=int(os.environ.get("CONVMEM_EXAMPLES", "200")), deadline=None)

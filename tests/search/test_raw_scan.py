@@ -16,9 +16,9 @@ from convmem import turns
 from convmem.log import codec
 from convmem.log.files import Folder
 from convmem.log.read import Filter, Reader
-from convmem.search import grep, raw_scan
-from convmem.search.pattern import Pattern
-from convmem.search.raw_scan import RawScan
+from convmem.search.patterns import grep, raw_scan
+from convmem.search.patterns.pattern import Pattern
+from convmem.search.patterns.raw_scan import RawScan
 
 few = settings(max_examples=int(os.environ.get("CONVMEM_EXAMPLES", "100")), deadline=None)
 

@@ -13,8 +13,8 @@ from convmem.log.read import Reader
 from convmem.progress import Observer
 from convmem.search import scan, space
 from convmem.search.index.rows import mark_of, row_of, rows_of
+from convmem.search.language.words import index_text, index_tokens, stem
 from convmem.search.page import INDEX, SCAN
-from convmem.search.words import index_text, index_tokens, stem
 
 
 class Watching(Observer):

@@ -14,7 +14,7 @@ from index_asked import WITHOUT, without_index
 from convmem import Archive
 from convmem.errors import ConversationNotFound
 from convmem.progress import Observer
-from convmem.search.words import tokens
+from convmem.search.language.words import tokens
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "100"))
 few = settings(max_examples=EXAMPLES, deadline=None)

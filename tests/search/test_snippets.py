@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convmem.search.hits import Snippet
-from convmem.search.query import parse
-from convmem.search.snippets import snippet
+from convmem.search.language.query import parse
+from convmem.search.language.snippets import snippet
 
 some = settings(max_examples=int(os.environ.get("CONVMEM_EXAMPLES", "200")), deadline=None)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convmem.search.stem import stem
+from convmem.search.language.stem import stem
 
 ENDINGS = (
     "s es sses ies ied ss eed eeds ed ing y ly ational tional enci anci izer logi bli alli entli "

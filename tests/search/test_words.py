@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from convmem.search.folding import composed, folded, is_unspaced
-from convmem.search.words import (
+from convmem.search.language.folding import composed, folded, is_unspaced
+from convmem.search.language.words import (
     STOP_WORDS,
     asked_for,
     index_terms,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from convmem.cli.output.terminal import Sink, Terminal
-    from convmem.search.grep import Shown
+    from convmem.search.patterns.grep import Shown
 
     # A line, and where in it the pattern is.
     Line = tuple[str, list[tuple[int, int]]]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from convmem.search.index.database import Database
-    from convmem.search.query import Unit
+    from convmem.search.language.query import Unit
 
     # First and last number of turns that belong to the logs that are searched.
     Range: TypeAlias = tuple[int, int]
@@ -253,7 +253,8 @@ class Lookup:
         for start in range(0, len(unknown), _AT_ONCE):
             piece = unknown[start : start + _AT_ONCE]
             for turn, size, micros, role, mark, asks in self._sql.execute(
-                f"select turn, size, ts, role, mark, asks from turn where turn in ({_marks(piece)})",
+                "select turn, size, ts, role, mark, asks from turn"
+                f" where turn in ({_marks(piece)})",
                 piece,
             ):
                 self.facts[turn] = Facts(size, micros, role, mark, asks)

@@ -19,7 +19,7 @@ from convmem.log.blocks import good_blocks
 from convmem.log.files import read_exactly
 from convmem.search.index.database import BLOCK, UNSAID, NoIndex
 from convmem.search.index.rows import ASKS, mark_of, row_of, rows_of
-from convmem.search.words import index_text
+from convmem.search.language.words import index_text
 from convmem.stores.log_files import is_same_file, size_in
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from convmem.search.words import tokens
+from convmem.search.language.words import tokens
 
 _TIMES = ("time", "date", "day", "week", "weekday", "month", "season", "year")
 _ASKS = ("when", "how long", *(f"{each} {time}" for each in ("what", "which") for time in _TIMES))

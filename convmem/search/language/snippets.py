@@ -6,16 +6,16 @@ import re
 from bisect import bisect_right
 from itertools import islice
 
-from convmem.search.folding import composed
 from convmem.search.hits import Snippet
-from convmem.search.stem import stem
-from convmem.search.words import CAMEL_PART, STOP_WORDS, placed, tokens
+from convmem.search.language.folding import composed
+from convmem.search.language.stem import stem
+from convmem.search.language.words import CAMEL_PART, STOP_WORDS, placed, tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from convmem.search.units import Unit
+    from convmem.search.language.units import Unit
 
     # Where a hit starts and ends, and which unit it is of.
     _Hit = tuple[int, int, int]

@@ -6,8 +6,8 @@ from collections import deque
 from contextlib import closing
 
 from convmem.errors import ConversationNotFound
-from convmem.search.grep import found_in, names_in
 from convmem.search.hits import Hit, Snippet
+from convmem.search.patterns.grep import found_in, names_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from convmem.log.read import StoredTurn
     from convmem.log.records import Damage
-    from convmem.search.grep import Match, Search, Shown
+    from convmem.search.patterns.grep import Match, Search, Shown
     from convmem.stores.protocol import Store
 
     OnDamageIn = Callable[[str, Damage], None]

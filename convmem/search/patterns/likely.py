@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from convmem.log.read import Reader
     from convmem.log.records import Damage, OnDamage, Record
-    from convmem.search.raw_scan import RawScan
+    from convmem.search.patterns.raw_scan import RawScan
 
 
 def all_turns(reader: Reader, damaged: OnDamage, *, is_parsed: bool) -> Iterator[StoredTurn]:

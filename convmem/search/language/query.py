@@ -22,10 +22,10 @@ import re
 from datetime import UTC, datetime
 
 from convmem.quantities import QuantityError, parse_time
-from convmem.search.folding import folded, is_unspaced
 from convmem.search.hits import Value
-from convmem.search.units import Said, Unit, holds
-from convmem.search.words import STOP_WORDS, asked_for, stem, tokens
+from convmem.search.language.folding import folded, is_unspaced
+from convmem.search.language.units import Said, Unit, holds
+from convmem.search.language.words import STOP_WORDS, asked_for, stem, tokens
 
 __all__ = ["Query", "Unit", "holds", "parse"]
 

@@ -6,9 +6,9 @@ text's, and where it is a phrase its words stand one behind the other.
 
 from __future__ import annotations
 
-from convmem.search.folding import is_unspaced
-from convmem.search.prefixes import prefix_expression
-from convmem.search.words import index_tokens, stem, tokens
+from convmem.search.language.folding import is_unspaced
+from convmem.search.language.prefixes import prefix_expression
+from convmem.search.language.words import index_tokens, stem, tokens
 
 
 class Unit:

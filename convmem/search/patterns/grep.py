@@ -11,8 +11,8 @@ from contextlib import closing
 
 from convmem import ids
 from convmem.errors import ConversationNotFound, UsageError, storage_error
-from convmem.search.likely import all_turns, likely_turns
-from convmem.search.raw_scan import RawScan
+from convmem.search.patterns.likely import all_turns, likely_turns
+from convmem.search.patterns.raw_scan import RawScan
 from convmem.search.said import text_of
 from convmem.turns import EVENT, is_said
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from convmem.log.read import Filter, Reader, StoredTurn
     from convmem.log.records import Damage, OnDamage
-    from convmem.search.pattern import Pattern
+    from convmem.search.patterns.pattern import Pattern
     from convmem.stores.protocol import Store
 
 # What stands in the line of an event.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from array import array
 
-from convmem.search.folding import FOLDED, UNSPACED, fold
-from convmem.search.stem import stem
+from convmem.search.language.folding import FOLDED, UNSPACED, fold
+from convmem.search.language.stem import stem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convmem.search.stem import LONGEST, stem
+from convmem.search.language.stem import LONGEST, stem
 
 _ENDINGS = (
     "abilities ability able ably al alism ality ance ancy ant ate ation ative ator e ed ement "

@@ -1,0 +1,1 @@
+"""What a text's words are, what a query asks for, and what is shown of a hit."""

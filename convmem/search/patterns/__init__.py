@@ -1,0 +1,1 @@
+"""Finding turns by an expression, without an index: what ``convmem grep`` does."""
