@@ -60,7 +60,7 @@ def test_every_setting_can_be_set_in_both_places_to_what_is_shown_for_it(name, w
     setting = SETTINGS[name]
     typed = shown(setting.kind, setting.default)
     table, _, key = name.rpartition(".")
-    written = typed if setting.kind == "count" else f'"{typed}"'
+    written = typed if setting.kind in ("count", "switch") else f'"{typed}"'
     root = write(f"[{table}]\n{key} = {written}" if table else f"{key} = {written}")
     from_file = Settings.load(root, {})
     assert (from_file.value(name), from_file.source(name)) == (setting.default, "file")

@@ -118,13 +118,10 @@ def _searched(
             chosen = _chosen(spaces, mode, request)
             if not chosen.is_last or not any(each.has_less for each in spaces):
                 break
-        last = chosen.fits[-1][1] if chosen.fits else None
         return SearchPage(
             hits=[space.hit(fit, request.reach) for space, fit in chosen.fits],
             matched=mode,
-            cursor=None
-            if last is None or chosen.is_last
-            else str(Cursor(mode, last.score, last.age)),
+            cursor=None if chosen.is_last else str(_cursor_behind(chosen, mode, request.cursor)),
             how=SCAN if any(each.how == SCAN for each in spaces) else INDEX,
             notes=list(dict.fromkeys(note for each in spaces for note in each.notes)),
         )
@@ -151,11 +148,13 @@ class _Chosen:
 
 
 def _chosen(spaces: list[Space], mode: str, request: Request) -> _Chosen:
-    best = merge(
+    best: Iterator[tuple[Space, Fit]] = merge(
         *(_of_one(space, mode, request.cursor) for space in spaces),
         key=lambda found: (-found[1].score, -found[1].age),
     )
     if not request.is_grouped:
+        if request.cursor is not None:
+            best = _behind(best, request.cursor)
         fits = list(islice(best, request.limit + 1))
         return _Chosen(fits[: request.limit], is_last=len(fits) <= request.limit)
     groups: dict[tuple[str, str], list[tuple[Space, Fit]]] = {}
@@ -167,6 +166,25 @@ def _chosen(spaces: list[Space], mode: str, request: Request) -> _Chosen:
         elif len(groups) < request.limit:
             groups[group] = [(space, fit)]
     return _Chosen([found for group in groups.values() for found in group], is_last=True)
+
+
+def _behind(best: Iterator[tuple[Space, Fit]], cursor: Cursor) -> Iterator[tuple[Space, Fit]]:
+    """Yield what was not shown of what comes with the cursor's hit or behind it."""
+    passed = 0
+    for space, fit in best:
+        if passed < cursor.shown and cursor.is_at(fit.score, fit.age):
+            passed += 1
+        else:
+            yield space, fit
+
+
+def _cursor_behind(chosen: _Chosen, mode: str, before: Cursor | None) -> Cursor:
+    last = chosen.fits[-1][1]
+    cursor = Cursor(mode, last.score, last.age, 0)
+    cursor.shown = sum(cursor.is_at(fit.score, fit.age) for _, fit in chosen.fits)
+    if before is not None and before.is_at(last.score, last.age):
+        cursor.shown += before.shown
+    return cursor
 
 
 def _of_one(space: Space, mode: str, cursor: Cursor | None) -> Iterator[tuple[Space, Fit]]:

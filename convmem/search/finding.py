@@ -130,12 +130,13 @@ class Finding:
     def fits(self, mode: str, cursor: Cursor | None) -> Iterator[Fit]:
         """Yield the turns that fit in that *mode*, best first, behind the *cursor*.
 
-        Each is read and checked when it is asked for.
+        Each is read and checked when it is asked for. What is ordered as the cursor's own hit is
+        among them: who pages knows how many of those were shown.
         """
         ranked = self._ranked(mode)
         for each in ranked:
             age = self._words.facts[each.row].age
-            if cursor is not None and not cursor.is_behind(each.score, age):
+            if cursor is not None and not cursor.is_at_or_behind(each.score, age):
                 continue
             stored = self._read(self._words.place(each.row))
             if self._holds(stored, mode):

@@ -64,17 +64,21 @@ class Cursor:
         mode: As ``SearchPage.matched`` has it.
         score: Of the last hit.
         age: What stood last among hits of that score; see ``Fit.age``.
+        shown: How many hits of that score and age the pages had so far: turns that were written
+            by hand may be the same to the letter.
     """
 
-    __slots__ = ("age", "mode", "score")
+    __slots__ = ("age", "mode", "score", "shown")
 
-    def __init__(self, mode: str, score: float, age: int) -> None:
+    def __init__(self, mode: str, score: float, age: int, shown: int) -> None:
         self.mode = mode
         self.score = score
         self.age = age
+        self.shown = shown
 
     def __str__(self) -> str:
-        return f"{self.mode}.{struct.pack('>d', self.score).hex()}.{self.age:x}"
+        score = struct.pack(">d", self.score).hex()
+        return f"{self.mode}.{score}.{self.age:x}.{self.shown:x}"
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
@@ -84,14 +88,19 @@ class Cursor:
             UsageError: It is no such cursor.
         """
         try:
-            mode, score, age = text.split(".")
-            return cls(mode, struct.unpack(">d", bytes.fromhex(score))[0], int(age, 16))
+            mode, score, age, shown = text.split(".")
+            number = struct.unpack(">d", bytes.fromhex(score))[0]
+            return cls(mode, number, int(age, 16), int(shown, 16))
         except (ValueError, struct.error):
             raise UsageError(
                 f"{text[:60]!r} is no search cursor",
                 hint="take the one that the page before this one gave, for the same query",
             ) from None
 
-    def is_behind(self, score: float, age: int) -> bool:
-        """Whether a hit comes behind the cursor."""
-        return (-score, -age) > (-self.score, -self.age)
+    def is_at_or_behind(self, score: float, age: int) -> bool:
+        """Whether a hit comes with the last one shown, or behind it."""
+        return (-score, -age) >= (-self.score, -self.age)
+
+    def is_at(self, score: float, age: int) -> bool:
+        """Whether a hit is the same as the last one shown, as far as order goes."""
+        return (score, age) == (self.score, self.age)

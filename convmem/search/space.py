@@ -99,7 +99,7 @@ class Space:
                 return None
             database = stack.enter_context(Database.open(folder))
             failed = bring_in_step(database, logs, namespace, observer, self._distrusted)
-            missing = self._keep_up(database)
+            missing = self._keep_up(database, is_whole=not failed)
             database.connection.execute("begin")
             words = indexed = Lookup(database, names)
             self._open_vectors(database, indexed, missing)
@@ -116,13 +116,20 @@ class Space:
                 self.notes.append(f"{self._id_of(name)} was not searched (whole): {why}")
         return words
 
-    def _keep_up(self, database: Database) -> int:
+    def _keep_up(self, database: Database, *, is_whole: bool) -> int:
         """Make the vectors that are wanted, if that is little; return how many are missing."""
         if self._asked is None:
             return 0
         from convmem.search.semantic.embedding import keep_up
 
-        return keep_up(database, self._logs, self.namespace, self._asked.embedder, self._observer)
+        return keep_up(
+            database,
+            self._logs,
+            self.namespace,
+            self._asked.embedder,
+            self._observer,
+            is_whole=is_whole,
+        )
 
     def _open_vectors(self, database: Database, words: Lookup, missing: int) -> None:
         if self._asked is None:

@@ -45,7 +45,7 @@ def milliseconds(works: dict[str, Callable[[], object]], rounds: int) -> dict[st
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def measure(place: str, count: int, rounds: int, *, has_floor: bool) -> None:
+def measured(place: str, count: int, rounds: int, *, has_floor: bool) -> None:
     """Print one table for *count* vectors."""
     folder = Folder.open(os.path.join(place, f"{count}"), create=True)
     file = VectorFile.open(folder, "made", WIDTH, is_writer=True)
@@ -113,9 +113,9 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         if given.tiny:
-            measure(place, 500, 1, has_floor=True)
+            measured(place, 500, 1, has_floor=True)
         else:
-            measure(place, given.count, 7, has_floor=not given.no_floor)
+            measured(place, given.count, 7, has_floor=not given.no_floor)
     return 0
 
 

@@ -446,7 +446,8 @@ def test_vectors_of_turns_that_are_gone_go(archive, toy):
     agree(alike(archive, toy), computed(archive, toy))
 
 
-def test_what_was_scrubbed_has_no_vector_after_the_next_embedding(archive):
+@pytest.mark.parametrize("by", ["index", "search"])
+def test_what_was_scrubbed_has_no_vector_after_the_next_use_of_vectors(archive, by):
     """A vector tells much of its text."""
     record(archive, "talk", [*numbered(100), "my password is fish"])
     archive.index(semantic=True)
@@ -454,7 +455,10 @@ def test_what_was_scrubbed_has_no_vector_after_the_next_embedding(archive):
     with closing(archive._store.logs.index_folder("default", create=False)) as folder:
         assert VectorFile.open(folder, "toy", WIDTH).positions_of([secret])[0] >= 0
         archive.conversation("talk").scrub(101)
-        archive.index(semantic=True)
+        if by == "index":
+            archive.index(semantic=True)
+        else:
+            archive.search("thing", semantic=True)
         assert VectorFile.open(folder, "toy", WIDTH).positions_of([secret])[0] == -1
     assert vectors_of(archive)[0] == 100
 

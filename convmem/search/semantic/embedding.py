@@ -8,6 +8,7 @@ once. The newest turns come first.
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import contextmanager
 
 import numpy as np
@@ -63,16 +64,23 @@ def said_for_meaning(text: str) -> str:
 
 
 def keep_up(
-    database: Database, logs: Logs, namespace: str, embedder: Embedder, observer: Observer
+    database: Database,
+    logs: Logs,
+    namespace: str,
+    embedder: Embedder,
+    observer: Observer,
+    *,
+    is_whole: bool = False,
 ) -> int:
     """Give vectors to turns that have none, if that is soon done; return how many have none still.
 
-    Vectors that an index made anew does not know of yet are found again. Waits for nobody.
+    Vectors that an index made anew does not know of yet are found again; if the index *is whole*,
+    all logs having been read, those that are then no turn's go: of what was scrubbed, say.
 
     Raises:
         UsageError: The vectors that are there have other dimensions.
         EmbedderError: The embedder failed.
-        StorageError: A log or the vectors cannot be read or written.
+        StorageError: The vectors cannot be read.
     """
     positions = Positions(database.connection, embedder.name)
     with _folder(logs, namespace) as folder:
@@ -88,11 +96,13 @@ def keep_up(
                 work = _Work(database, logs, namespace, folder, embedder, observer)
                 if not work.is_matched():
                     work.run(embeds=False)
+                    if is_whole:
+                        work.tidy(is_thorough=True)
                     work.set_matched()
                 if 0 < positions.missing() <= FEW:
                     work.run(embeds=True)
-        except (LockTimeout, Changed, _BegunAnew):
-            pass  # somebody is at it, or a log is: what there is will do
+        except (LockTimeout, Changed, _BegunAnew, StorageError):
+            pass  # somebody is at it, a log changes, the disk is full: what there is will do
     return positions.missing()
 
 
@@ -118,10 +128,8 @@ def embed_all(
             with _opened(logs, namespace) as database:
                 failed = bring_in_step(database, logs, namespace, observer, distrusted)
                 work = _Work(database, logs, namespace, folder, embedder, observer)
-                was_matched = work.is_matched()
                 try:
                     work.run(embeds=True)
-                    work.set_matched()
                 except Changed as changed:
                     distrusted.add(changed.name)
                     continue
@@ -131,12 +139,13 @@ def embed_all(
             with _opened(logs, namespace) as database:
                 work = _Work(database, logs, namespace, folder, embedder, observer)
                 missing = work.missing()
-                is_whole = work.is_matched() and not missing
-                if not is_whole and nth + 1 < _ROUNDS:
+                if missing and nth + 1 < _ROUNDS:
                     continue
-                # What a log said that cannot be read just now may be read again.
-                if is_whole and not failed:
-                    work.tidy(is_thorough=not was_matched)
+                if not missing:
+                    # What a log said that cannot be read just now may be read again.
+                    if not failed:
+                        work.tidy(is_thorough=not work.is_matched())
+                    work.set_matched()
             remove_others(folder, embedder.name)
             return missing, failed
     raise StorageError("the logs change faster than they can be embedded", hint="try again")
@@ -177,6 +186,9 @@ class _Work:
         try:
             yield
             self._database.commit()
+        except sqlite3.OperationalError as error:
+            # A full disk, say: nothing that making the index anew would mend.
+            raise StorageError(f"the index cannot be written: {error}") from error
         finally:
             self._database.roll_back()
 
@@ -204,11 +216,13 @@ class _Work:
         is_little = self._is_little(pending) and self.is_matched()
         self._observer.started(TASK, self._characters(pending))
         names = dict(self._database.connection.execute("select log, name from log").fetchall())
-        with TurnReader(self._logs, self._namespace, names) as reader:
-            for start in range(0, len(pending), _BLOCKS_AT_ONCE):
-                blocks = sorted(pending[start : start + _BLOCKS_AT_ONCE])
-                self._take(blocks, reader, embeds=embeds, looks=not is_little)
-        self._observer.finished(TASK)
+        try:
+            with TurnReader(self._logs, self._namespace, names) as reader:
+                for start in range(0, len(pending), _BLOCKS_AT_ONCE):
+                    blocks = sorted(pending[start : start + _BLOCKS_AT_ONCE])
+                    self._take(blocks, reader, embeds=embeds, looks=not is_little)
+        finally:
+            self._observer.finished(TASK)
 
     def _is_little(self, pending: list[int]) -> bool:
         """Whether looking for vectors in the file would take longer than making them."""
