@@ -417,7 +417,7 @@ class Archive:
             grouped: Put the hits of a conversation together, at most three of each.
             cursor: Of the page before, for the same query.
             semantic: Find turns of like meaning, too, and rank by words and meaning
-                (``page.matched`` is then ``meaning``). What was quoted is held by every hit. A
+                (``page.matched`` is then ``meaning``). Where all was quoted, every hit holds it. A
                 few dozen new turns are embedded at once; where more lack a vector they are found
                 by words, and ``page.notes`` says so: ``index`` makes the vectors.
 
@@ -448,7 +448,10 @@ class Archive:
             places = [each for each in store.namespaces() if names is None or each in names]
         else:
             places = [self._namespace if namespace is None else _checked_namespace(namespace)]
-        return search(store.logs, places, request, self._observer)
+        page = search(store.logs, places, request, self._observer)
+        for missing in sorted((wanted.namespaces or frozenset()).difference(places)):
+            page.notes.append(f"there is no namespace {missing!r}")
+        return page
 
     def index(
         self, namespace: str | None = None, *, rebuild: bool = False, semantic: bool = False

@@ -12,6 +12,8 @@ from convmem.cli.places import namespace_of, open_archive, require_archive, sett
 from convmem.errors import UsageError
 from convmem.quantities import format_count, format_size
 
+_TELLING_BYTES = 1 << 20
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from convmem.archive import Archive
@@ -105,10 +107,13 @@ class _Talk:
         elif not self._quiet:
             from convmem.cli.boundary import one_line
 
+            of_logs = ""
+            if report.log_bytes >= _TELLING_BYTES:  # below, empty pages of the index are most of it
+                of_logs = f", {share:.0%} of the logs' {format_size(report.log_bytes)}"
             print(
                 f"{one_line(report.namespace)}: {format_count(report.turns, 'turn')},"
-                f" {format_size(report.index_bytes)}, {share:.0%} of the logs'"
-                f" {format_size(report.log_bytes)}{_vectors(report)}, in {seconds:.1f} s"
+                f" {format_size(report.index_bytes)}{of_logs}{_vectors(report)},"
+                f" in {seconds:.1f} s"
             )
 
     def dropped(self, namespace: str, freed: int) -> None:

@@ -155,7 +155,8 @@ def _tell_before(messages: Messages, page: SearchPage, text: str, *, is_first_pa
             rest = "the others"
         messages.note(
             "some",
-            f"{few} all of these words: {text}; {rest} hold some, or stand beside one that does",
+            f"{few} all of {' · '.join(dict.fromkeys(each.text for each in query.units))}; "
+            f"{rest} hold some, or stand beside one that does",
             matched=page.matched,
         )
 

@@ -118,6 +118,8 @@ def _searched(
             chosen = _chosen(spaces, mode, request)
             if not chosen.is_last or not any(each.has_less for each in spaces):
                 break
+            if chosen.fits and any(each.is_one_thing for each in spaces):
+                break  # who asks for an identifier that is there wants nothing like it
         return SearchPage(
             hits=[space.hit(fit, request.reach) for space, fit in chosen.fits],
             matched=mode,

@@ -146,7 +146,7 @@ class Finding:
         if mode == ALL:
             return self._all()
         if mode == MEANING and self._nearest is not None:
-            self._required = [unit for unit in self._query.units if unit.is_exact]
+            self._required = list(self._query.units) if self._is_quoted else []
             among = self._quoting() if self._required else None
             most = _MOST_ALIKE_CHECKED if self._query.meta else _MOST_ALIKE
             self._alike = self._nearest(self._passes, most, among)
@@ -167,8 +167,16 @@ class Finding:
     @property
     def has_less(self) -> bool:
         """Whether there is less to ask for than all of it: not where all of it was quoted."""
-        is_quoted = all(unit.is_exact for unit in self._query.units)
-        return not is_quoted and (len(self._parts()) > 1 or bool(self._names))
+        return not self._is_quoted and (len(self._parts()) > 1 or bool(self._names))
+
+    @property
+    def is_one_thing(self) -> bool:
+        """Whether one thing is asked for: an identifier, say, that has parts."""
+        return len(self._query.units) == 1
+
+    @property
+    def _is_quoted(self) -> bool:
+        return all(unit.is_exact for unit in self._query.units)
 
     def _units(self) -> list[Unit]:
         """Return all that must be held, without the names of speakers: those need not be said."""
@@ -182,7 +190,7 @@ class Finding:
             if unit.is_prefix or len(unit.asked) == 1:
                 parts.setdefault((*unit.terms, unit.words[-1] if unit.is_prefix else ""), unit)
             else:
-                telling = [asked for asked in unit.asked if asked not in STOP_WORDS]
+                telling = [asked for asked in unit.asked if _tells(asked)]
                 for asked in telling or unit.asked:
                     part = Unit(asked, (asked,), (asked,), (stem(asked),))
                     parts.setdefault((*part.terms, ""), part)
@@ -311,6 +319,11 @@ class Finding:
         return all(holds(unit, text) for unit in checked) and not any(
             holds(unit, text) for unit in query.excluded
         )
+
+
+def _tells(word: str) -> bool:
+    """Whether a part of an identifier is worth looking for by itself."""
+    return word not in STOP_WORDS and (len(word) > 1 or not word.isascii())
 
 
 def _any_form(*parts: Unit, **more: Any) -> Wanted:

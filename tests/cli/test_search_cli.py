@@ -228,7 +228,7 @@ def test_the_note_at_a_terminal_is_the_command_for_the_next_page(cli, archive):
 def test_a_fallback_to_some_of_the_words_says_so(cli, talks):
     """Else one takes a turn about something else for the answer."""
     answer = cli("search", "ferry", "kitchen")
-    assert "no turn holds all of these words: ferry kitchen" in answer.err
+    assert "no turn holds all of ferry · kitchen" in answer.err
     assert {line.split(":")[0] for line in answer.text.splitlines() if ":" in line} == {
         "oslo",
         "paint",

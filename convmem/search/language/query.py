@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from itertools import islice
 
 from convmem.quantities import QuantityError, parse_time
 from convmem.search.hits import Value
@@ -126,6 +127,8 @@ _PIECE = rf"""(?P<minus>-(?=[{_QUOTES}]|[^\W_]))?
 # A dash or a full stop of another script parts units; what stands inside identifiers does not.
 _BREAKS = "[—–…、。，！？；：「」『』（）《》〈〉【】・]+"
 _CONTRACTED = r"(?i)(?<=\w)['’ʼ＇](?:s|t|re|ll|ve|d|m)(?!\w)"
+# Of a text that was pasted whole, the beginning tells enough.
+_MOST_PIECES = 2000
 _AROUND = " \t\r\n.,;:?!()[]{}'`"
 _OPERATORS = ("AND", "OR", "NOT")
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
@@ -142,7 +145,7 @@ def parse(text: str, *, now: datetime | None = None) -> Query:
     excluded: list[Unit] = []
     said: list[str] = []
     filters = _Filters(now)
-    for minus, key, quoted, star, plain in _pieces(text):
+    for minus, key, quoted, star, plain in islice(_pieces(text), _MOST_PIECES):
         if key and not minus and filters.take(key, plain or quoted or "", quoted is not None):
             continue
         into = excluded if minus else units
