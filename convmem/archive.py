@@ -443,14 +443,15 @@ class Archive:
             asked=self._asked(wanted.said) if semantic else None,
         )
         store = self._open_store()
-        if wanted.namespaces is not None or all_namespaces:
-            names = wanted.namespaces
-            places = [each for each in store.namespaces() if names is None or each in names]
+        if all_namespaces:
+            places = store.namespaces()
         else:
             places = [self._namespace if namespace is None else _checked_namespace(namespace)]
+        if wanted.namespaces is not None:  # a query only ever narrows: it may be a stranger's
+            places = [each for each in places if each in wanted.namespaces]
         page = search(store.logs, places, request, self._observer)
         for missing in sorted((wanted.namespaces or frozenset()).difference(places)):
-            page.notes.append(f"there is no namespace {missing!r}")
+            page.notes.append(f"{missing!r} is not among the namespaces that were searched")
         return page
 
     def index(

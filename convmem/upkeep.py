@@ -208,20 +208,26 @@ class Upkeep:
         """
         from datetime import UTC, datetime
 
+        from convmem.search.semantic.blanking import Blanking
+
         observer = self._archive._observer
         task = self.continuation_id
+        vectors = Blanking(self._store().logs, self.namespace)
         try:
-            return self._store().trash.scrub(
+            done = self._store().trash.scrub(
                 self.namespace,
                 self.continuation_id,
                 turn,
                 now=datetime.now(UTC) if now is None else now,
                 dry_run=dry_run,
+                going=vectors.before,
                 advanced=lambda amount: observer.advanced(task, amount),
             )
+            vectors.behind()
         except ConvmemError as error:
             observer.failed(task, "scrub", error)
             raise
+        return done
 
     def compress(
         self,

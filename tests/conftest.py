@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import errno
 import json
@@ -262,6 +263,15 @@ def _read_terminal(
             process.send_signal(signal.SIGINT)
             interrupt_at = None
     return shown
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the program once: it starts a thousand times here, and half of each start is that.
+
+    A fresh clone has nothing compiled, and where PYTHONDONTWRITEBYTECODE is set it would stay so.
+    """
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(HOUSE / "convmem", quiet=2)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -61,6 +61,9 @@ def run(
     start = values.moment("--since", since)
     end = values.moment("--until", until)
     reach = values.count("-C", around) or 0
+    # Where no namespace was given, a query may name one; else it can only narrow.
+    is_free = context.namespace is None and not context.env.get("CONVMEM_NAMESPACE")
+    searches_all = all_namespaces or (is_free and "ns:" in text.lower() and _names_one(text))
     require_archive(context)
     messages = Messages(as_json=json, quiet=quiet)
     watch = Indexing(messages, quiet=quiet)
@@ -75,7 +78,7 @@ def run(
                 text,
                 limit=most or 1,
                 continuation_ids=ids or None,
-                all_namespaces=all_namespaces,
+                all_namespaces=searches_all,
                 roles=role or None,
                 since=start,
                 until=end,
@@ -123,6 +126,12 @@ def run(
         )
         messages.note("more", f"there is more: {_command(given, page.cursor, query)}")
     return 0 if page.hits else _NOTHING
+
+
+def _names_one(text: str) -> bool:
+    from convmem.search.language.query import parse
+
+    return parse(text).namespaces is not None
 
 
 def _meta(pairs: list[str]) -> dict[str, str] | None:

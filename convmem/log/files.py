@@ -229,18 +229,32 @@ class Folder:
 
     def entries(self) -> Iterator[os.DirEntry[str]]:
         """Yield what stands in this folder, in no order. Use each before asking for the next."""
-        # A copy of our own descriptor would share its place in the list with every other walk:
-        # two at a time would each see a part, or never come to an end.
-        try:
-            fd = os.open(".", os.O_RDONLY | _DIRECTORY | _COMMON, dir_fd=self.fd)
-        except OSError as error:
-            self._place(error, "")
-            raise
+        fd = self._opened_again()
         try:
             with os.scandir(fd) as found:
                 yield from found
         finally:
             os.close(fd)
+
+    def names(self) -> list[str]:
+        """Return the names of all that stands in this folder, in no order."""
+        fd = self._opened_again()
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+    def _opened_again(self) -> int:
+        """Return another descriptor of the folder, to list it.
+
+        A copy of our own would share its place in the list with every other walk: two at a time
+        would each see a part, or never come to an end.
+        """
+        try:
+            return os.open(".", os.O_RDONLY | _DIRECTORY | _COMMON, dir_fd=self.fd)
+        except OSError as error:
+            self._place(error, "")
+            raise
 
     def _place(self, error: OSError, name: str) -> None:
         """Give *error* the whole path: the name alone tells nobody where to look."""

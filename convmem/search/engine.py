@@ -120,8 +120,11 @@ def _searched(
                 break
             if chosen.fits and any(each.is_one_thing for each in spaces):
                 break  # who asks for an identifier that is there wants nothing like it
+        hits = [space.hit(fit, request.reach) for space, fit in chosen.fits]
+        for each in spaces:
+            each.check()
         return SearchPage(
-            hits=[space.hit(fit, request.reach) for space, fit in chosen.fits],
+            hits=hits,
             matched=mode,
             cursor=None if chosen.is_last else str(_cursor_behind(chosen, mode, request.cursor)),
             how=SCAN if any(each.how == SCAN for each in spaces) else INDEX,

@@ -294,7 +294,7 @@ class Finding:
                 turn for turn in turns if tells_when(text_of(self._read(words.place(turn)).turn))
             ]
 
-        return rank(
+        ranked = rank(
             held,
             turns=words.turns,
             newest=newest,
@@ -304,6 +304,17 @@ class Finding:
             alike=self._alike,
             most=_NEWEST,
         )
+        return ranked + self._rest(held, ranked)
+
+    def _rest(self, held: list[Held], ranked: list[Ranked]) -> list[Ranked]:
+        """Return what holds something and was not ranked, since so much fits better: the newest
+        first, behind all that was."""
+        seen = {each.row for each in ranked}
+        rest = {row for unit in held for row in unit.rows if row not in seen}
+        least = ranked[-1].score if ranked else 0.0
+        facts = self._words.facts
+        rows = sorted(self._passing(rest), key=lambda row: facts[row].age, reverse=True)
+        return [Ranked(row, least - abs(least) / 2 - 1.0, True) for row in rows]
 
     def _holds(self, stored: StoredTurn, mode: str) -> bool:
         """Whether a turn holds what the index alone could not tell."""

@@ -87,6 +87,8 @@ class Cursor:
         Raises:
             UsageError: It is no such cursor.
         """
+        if not isinstance(text, str):
+            raise UsageError(f"a search cursor is text, not {type(text).__name__}")
         try:
             mode, score, age, shown = text.split(".")
             number = struct.unpack(">d", bytes.fromhex(score))[0]

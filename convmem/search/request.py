@@ -66,6 +66,13 @@ def query_of(
     meta: Mapping[str, str] | None,
 ) -> Query:
     """Return the query in *text*, narrowed by what was given beside it."""
+    if not isinstance(text, str):
+        raise UsageError(f"a query is text, not {type(text).__name__}")
+    if meta is not None and not hasattr(meta, "items"):
+        raise UsageError("meta must be a mapping of paths to values")
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None and not isinstance(moment, datetime):
+            raise UsageError(f"{name} must be a datetime, not {moment!r}")
     found = parse(text, now=datetime.now(UTC))
     for name, moment in (("since", since), ("until", until)):
         if moment is not None and moment.tzinfo is None:

@@ -14,7 +14,7 @@ from convmem.search.index.lookup import Lookup
 from convmem.search.index.sync import bring_in_step
 from convmem.search.language.snippets import snippet
 from convmem.search.page import INDEX, SCAN
-from convmem.search.reading import TurnReader
+from convmem.search.reading import Changed, TurnReader
 from convmem.search.said import text_of
 
 TYPE_CHECKING = False
@@ -61,6 +61,7 @@ class Space:
         self._stack = ExitStack()
         self._names: dict[int, str] = {}
         self._words: Words | None = None
+        self._database: Database | None = None
         self._finding: Finding | None = None
         self._reader: TurnReader | None = None
         self.namespace = namespace
@@ -96,11 +97,13 @@ class Space:
         try:
             folder = self._folder()
             if folder is None:
+                self.notes.append(f"there is no namespace {namespace!r}")
                 return None
             database = stack.enter_context(Database.open(folder))
             failed = bring_in_step(database, logs, namespace, observer, self._distrusted)
             missing = self._keep_up(database, is_whole=not failed)
-            database.connection.execute("begin")
+            database.look()
+            self._database = database
             words = indexed = Lookup(database, names)
             self._open_vectors(database, indexed, missing)
         except NoIndex as error:
@@ -161,6 +164,11 @@ class Space:
         except StorageError as error:
             raise NoIndex(str(error)) from error
         return folder
+
+    def check(self) -> None:
+        """Raise ``Changed`` if the index was removed meanwhile, and may have told less than is."""
+        if self._database is not None and not self._database.is_current():
+            raise Changed(self.namespace, "")
 
     @property
     def has_less(self) -> bool:

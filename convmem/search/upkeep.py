@@ -9,7 +9,7 @@ from convmem.errors import StorageError
 from convmem.search.index.database import Database, NoIndex
 from convmem.search.index.sync import bring_in_step
 from convmem.stores.log_files import size_in
-from convmem.stores.logs import INDEX_FILE, remove_index, vector_files
+from convmem.stores.logs import index_file, remove_index, vector_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from convmem.progress import Observer
     from convmem.search.semantic.embedder import Embedder
     from convmem.stores.caretakers import Logs
-
-_FILES = (INDEX_FILE, f"{INDEX_FILE}-wal")
 
 
 class IndexReport:
@@ -118,7 +116,9 @@ def size_of(logs: Logs, namespace: str) -> int:
     if folder is None:
         return 0
     try:
-        return sum(folder.stat(name).st_size for name in _FILES if folder.has(name))
+        file = index_file(folder)
+        files = [] if file is None else [name for name in (file, f"{file}-wal") if folder.has(name)]
+        return sum(folder.stat(name).st_size for name in files)
     finally:
         folder.close()
 

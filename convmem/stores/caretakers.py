@@ -141,9 +141,13 @@ class Trash(Protocol):
         *,
         now: datetime,
         dry_run: bool,
+        going: Callable[[list[bytes]], None],
         advanced: Callable[[int], None],
     ) -> Scrubbed:
-        """Remove what one turn said, everywhere and for good; a marker stays in its place."""
+        """Remove what one turn said, everywhere and for good; a marker stays in its place.
+
+        *going* gets its lines just before the first of them goes, where there are any.
+        """
 
     def purge(
         self, namespace: str, files: Iterable[TrashFile], *, now: datetime, dry_run: bool

@@ -19,14 +19,27 @@ if TYPE_CHECKING:
     from convmem.stores.places import Places
 
 INDEX_FOLDER = ".index"
-INDEX_FILE = "search.sqlite"
-"""The index of words. Derived: it may be removed at any time, with what SQLite keeps beside it."""
+# The index of words. Derived: it may be removed at any time, with what SQLite keeps beside it.
+# Each one that is made has a name of its own: whoever still has a removed one open ends by
+# removing, by name, what SQLite keeps beside it, and must not meet the files of another.
+_INDEX = ("search-", ".sqlite")
+_INDEX_LOCK = "search"
 
 _VECTORS = ("vectors-", ".bin")
 
-_SUFFIXES = ("", "-wal", "-shm", "-journal")
 # Held for some milliseconds at a time.
 _PATIENCE_SECONDS = 60.0
+
+
+def index_file(inner: Folder) -> str | None:
+    """Return the name of the index of words in the folder it lies in; ``None`` without one."""
+    names = (name for name in _index_files(inner) if name.endswith(_INDEX[1]))
+    return min(names, default=None)
+
+
+def new_index_file() -> str:
+    """Return a name for an index that is to be made."""
+    return os.urandom(8).hex().join(_INDEX)
 
 
 def remove_index(inner: Folder) -> None:
@@ -37,29 +50,33 @@ def remove_index(inner: Folder) -> None:
     Raises:
         StorageError, LockTimeout: It is there still.
     """
-    if any(inner.has(INDEX_FILE + suffix) for suffix in _SUFFIXES):
+    if _index_files(inner):
         with alone_with_index(inner):
             remove_index_files(inner)
 
 
-def remove_index_files(inner: Folder) -> None:
-    """Remove what there is of the index; for who is ``alone_with_index``."""
+def remove_index_files(inner: Folder, *, but: str | None = None) -> None:
+    """Remove what there is of any index *but* one; for who is ``alone_with_index``."""
     # The database first: without the rest it might be read as it never was.
-    for suffix in _SUFFIXES:
-        inner.remove(INDEX_FILE + suffix)
+    for name in sorted(_index_files(inner), key=len):
+        if but is None or not name.startswith(but):
+            inner.remove(name)
+
+
+def _index_files(inner: Folder) -> list[str]:
+    return [entry.name for entry in inner.entries() if entry.name.startswith(_INDEX[0])]
 
 
 @contextmanager
 def alone_with_index(inner: Folder) -> Iterator[None]:
     """Keep others from opening, making and removing the index of words meanwhile.
 
-    Its files belong together: who opened one of them just before they were removed, and the next
-    just after they were made anew, would damage both.
+    Two that are made at once would each be filled, and one of them for nothing.
 
     Raises:
         StorageError, LockTimeout: The lock is not to be had.
     """
-    lock = SidecarLock(inner, INDEX_FILE)
+    lock = SidecarLock(inner, _INDEX_LOCK)
     lock.acquire(_PATIENCE_SECONDS)
     try:
         yield
@@ -96,7 +113,7 @@ def forget_words(folder: Folder) -> None:
     try:
         remove_index(inner)
     except OSError as error:
-        raise storage_error(error, f"cannot remove {inner.path}/{INDEX_FILE}") from error
+        raise storage_error(error, f"cannot remove the index in {inner.path}") from error
     finally:
         inner.close()
 
@@ -116,7 +133,7 @@ class DirectoryLogs:
         unknown: set[str] = set()
         try:
             # Not by ``states``: for thousands of logs this is most of what a search takes.
-            for file in os.listdir(folder.fd):
+            for file in folder.names():
                 name = file[: -len(PLAIN)]
                 if file.endswith(PLAIN) and name in known:
                     try:

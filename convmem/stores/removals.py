@@ -243,11 +243,13 @@ class DirectoryTrash:
         *,
         now: datetime,
         dry_run: bool,
+        going: Callable[[list[bytes]], None],
         advanced: Callable[[int], None],
     ) -> Scrubbed:
         """Remove what one turn said, everywhere and for good; see ``log.scrub``.
 
         *turn* is an id, or a ``seq``; text of digits is a ``seq`` unless a turn has that id.
+        *going* gets its lines just before the first of them goes.
 
         Raises:
             ConversationNotFound: There is nothing of it, neither a log nor in the trash.
@@ -275,7 +277,7 @@ class DirectoryTrash:
             raise storage_error(error, f"cannot read {where}") from error
         noted = Noted(folder, now, namespace)
 
-        def going(done: Scrubbed) -> None:
+        def tell(done: Scrubbed, lines: list[bytes]) -> None:
             noted.note(
                 "scrub",
                 continuation_id,
@@ -283,6 +285,7 @@ class DirectoryTrash:
                 seq=done.seq,
                 places=[f"{place.kind} {place.file}" for place in done.places],
             )
+            going(lines)
 
         with noted:
             done = scrub.scrub(
@@ -291,7 +294,7 @@ class DirectoryTrash:
                 now=now,
                 timeout_seconds=self._lock_timeout_seconds,
                 healed=self._places.healed_in(continuation_id),
-                going=going,
+                going=tell,
                 went=noted.went,
                 advanced=advanced,
             )

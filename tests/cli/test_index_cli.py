@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 
@@ -17,15 +18,17 @@ def some(archive):
 
 
 def index_of(root, namespace="default"):
-    """Return where the index lies."""
-    return os.path.join(root, namespace, ".index", "search.sqlite")
+    """Return where the index lies, or would."""
+    place = os.path.join(root, namespace, ".index")
+    found = glob.glob(os.path.join(place, "search-*.sqlite"))
+    return found[0] if found else os.path.join(place, "search-none.sqlite")
 
 
 def test_it_says_what_there_is_and_what_it_takes(cli, some, root):
     """One sees at once whether the index is worth its room."""
     answer = cli("index")
     assert re.fullmatch(
-        r"default: 5 turns, [\d.]+ KiB, \d+% of the logs' [\d.]+ (KiB|B), in \d+\.\d s\n",
+        r"default: 5 turns, [\d.]+ KiB, in \d+\.\d s\n",
         answer.text,
     )
     (told,) = cli("index", "--json").objects
@@ -138,6 +141,8 @@ def test_an_archive_may_lie_in_a_folder_of_any_name(cli, tmp_path, name):
     place = os.path.join(os.fsencode(tmp_path), name)
     cli("-A", place, "record", "oslo", "a night train")
     assert cli("-A", place, "search", "train").text == "oslo:1:user:a night train\n"
-    index = os.path.join(place, b"default", b".index", b"search.sqlite")
+    (index,) = glob.glob(
+        os.path.join(glob.escape(place), b"default", b".index", b"search-*.sqlite")
+    )
     assert os.path.getsize(index) > 0
     assert cli("-A", place, "index").text.startswith("default: 1 turn, ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shlex
@@ -283,7 +284,7 @@ def test_a_search_gives_up_on_one_who_indexes_without_end(cli, talks, root):
         "import sqlite3, sys; held = sqlite3.connect(sys.argv[1], isolation_level=None);"
         "held.execute('begin immediate'); print('held', flush=True); sys.stdin.read()"
     )
-    where = os.path.join(root, "default", ".index", "search.sqlite")
+    where = glob.glob(os.path.join(root, "default", ".index", "search-*.sqlite"))[0]
     patch = "import convmem.search.index.database as d; d._PATIENCE_SECONDS = 0.3"
     with subprocess.Popen(
         [sys.executable, "-c", holder, where], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -53,11 +53,17 @@ def _damages():
     yield "a page of zeros", lambda data, chance: data[:4096] + bytes(4096) + data[8192:]
 
 
+def index_in(place):
+    """Return the index that lies there."""
+    (found,) = place.glob("search-*.sqlite")
+    return found
+
+
 @pytest.mark.parametrize("damage", [each for _, each in _damages()], ids=[n for n, _ in _damages()])
 def test_a_damaged_index_is_made_anew(archive, place, damage, request):
     """It is derived: nobody should have to know the command that repairs it."""
     before = _answers(archive)
-    file = place / "search.sqlite"
+    file = index_in(place)
     if damage is None:
         with contextlib.closing(sqlite3.connect(file)) as connection:
             connection.execute("pragma user_version = 99")
@@ -77,7 +83,7 @@ def test_a_damaged_index_never_makes_turns_up(archive, place, seed):
     """SQLite does not notice each damaged byte: a turn may be missed then, none is invented."""
     archive.search("oslo")
     chance = random.Random(seed)
-    file = place / "search.sqlite"
+    file = index_in(place)
     spoilt = bytearray(file.read_bytes())
     for _ in range(chance.choice((1, 20, 400))):
         spoilt[chance.randrange(len(spoilt))] = chance.randrange(256)
@@ -94,12 +100,10 @@ def test_a_damaged_index_never_makes_turns_up(archive, place, seed):
 def test_any_of_its_files_may_be_removed(archive, place, ending, is_open):
     """Also while another process has it open: a backup that left one out, or a tidy person."""
     before = _answers(archive)
-    file = place / f"search.sqlite{ending}"
+    file = Path(f"{index_in(place)}{ending}")
     with contextlib.ExitStack() as stack:
         if is_open:
-            other = stack.enter_context(
-                contextlib.closing(sqlite3.connect(place / "search.sqlite"))
-            )
+            other = stack.enter_context(contextlib.closing(sqlite3.connect(index_in(place))))
             other.execute("select * from total").fetchall()
         file.unlink(missing_ok=True)
         assert _answers(archive) == before
@@ -121,7 +125,7 @@ def test_what_is_in_the_index_s_way_is_left_alone(archive, place, tmp_path, what
     elif what == "dangling":
         place.symlink_to(tmp_path / "nowhere")
     elif what == "folder":
-        (place / "search.sqlite").mkdir(parents=True)
+        (place / "search-0.sqlite").mkdir(parents=True)
         place.chmod(0o700)
     else:
         place.write_text("mine")
@@ -168,7 +172,7 @@ def _believe_the_index(place: Path, log: Path) -> None:
     """Let the index take the log for the one that it knows."""
     from convmem.stores.log_files import stamp_of
 
-    with contextlib.closing(sqlite3.connect(place / "search.sqlite")) as connection:
+    with contextlib.closing(sqlite3.connect(index_in(place))) as connection:
         stamp = (stamp_of(log.stat()), log.stem)
         connection.execute("update log set stamp = ? where name = ?", stamp)
         connection.commit()

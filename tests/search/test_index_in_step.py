@@ -202,7 +202,8 @@ class Walk:
             shutil.rmtree(place, ignore_errors=True)
         else:
             ending = ("", "-wal", "-shm", "")[number % 4]
-            file = place / f"search.sqlite{ending}"
+            names = [path.name for path in place.glob("search-*.sqlite")] or ["none"]
+            file = place / f"{min(names)}{ending}"
             if number % 5 == 1 and file.exists():
                 file.write_bytes(b"damaged" * number)
             elif number % 5 == 2 and file.exists():

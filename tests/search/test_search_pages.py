@@ -52,3 +52,14 @@ def test_a_cursor_that_is_none_is_wrong_usage(tmp_path, cursor):
         archive.conversation("c").record("user", "ferry")
         with pytest.raises(UsageError, match="no search cursor"):
             archive.search("ferry", cursor=cursor)
+
+
+def test_what_very_many_turns_hold_is_paged_to_its_end(tmp_path):
+    """Only so many are ranked with all that stands beside them; the others come behind."""
+    with Archive.open(tmp_path) as archive:
+        turns = [("c", ("user", f"base filler {nth} word{nth % 7}")) for nth in range(1700)]
+        archive.record_to_many(turns)
+        found = all_pages(archive, "filler", 90)
+        some = all_pages(archive, "word3 filler absentword", 200)
+    assert [seq for _, seq, _ in sorted(found)] == list(range(1, 1701))
+    assert len(some) == len(set(some)) == 1700

@@ -67,15 +67,15 @@ def scrub(
     now: datetime,
     timeout_seconds: float,
     healed: Callable[[str], None],
-    going: Callable[[Scrubbed], None],
+    going: Callable[[Scrubbed, list[bytes]], None],
     went: Callable[[], None],
     advanced: Callable[[int], None],
 ) -> Scrubbed:
     """Remove what the *wanted* turn said from every file of the conversation.
 
     Reads all of them, and writes those anew that held it; others may read and write meanwhile. A
-    log that was deleted is not made again. *going* is told what goes just before the first of it
-    does, *went* when some of it has.
+    log that was deleted is not made again. *going* is told what goes, and its good lines, just
+    before the first of it does, *went* when some of it has.
 
     Raises:
         TurnNotFound: Nothing was changed.
@@ -108,7 +108,7 @@ class _Orders:
         now: datetime,
         timeout_seconds: float,
         healed: Callable[[str], None],
-        going: Callable[[Scrubbed], None],
+        going: Callable[[Scrubbed, list[bytes]], None],
         went: Callable[[], None],
         advanced: Callable[[int], None],
     ) -> None:
@@ -161,7 +161,7 @@ class _Orders:
         plan = Plan(self.folder, self.name, files, self.wanted, self.now, self.advanced)
         _add_leftovers(plan.done, self.folder, dead)
         if plan.changes or plan.in_audit:
-            self.going(plan.done)
+            self.going(plan.done, plan.lines)
             if plan.done.turn_id is not None:
                 # An import would bring it back as soon as a policy has dropped the marker.
                 tombstones.bury(

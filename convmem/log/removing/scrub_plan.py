@@ -100,6 +100,8 @@ class Plan:
         self.copies = target.copies
         self.done = Scrubbed(target, target.scrubbed or format_time(now))
         self.changes: list[tuple[File, list[tuple[int, int, bytes]]]] = []
+        # The good lines that go, each once: for who has derived something of what they say.
+        self.lines: list[bytes] = []
         for file in files:
             place = Place(file.kind, file.name)
             edits = list(self._edits(file, target, place))
@@ -219,6 +221,8 @@ class Plan:
             if is_turn:
                 after = scrub_marker.marker_of(before, when)[:-1]
                 place.turns += 1
+                if before not in self.lines:
+                    self.lines.append(before)
             else:
                 after, pieces = target.without(before, when)
                 if not pieces:

@@ -1,6 +1,6 @@
 """The file that the index lies in: opened, made, and made anew where it cannot be believed.
 
-    .index/search.sqlite     one SQLite database in WAL mode, shared by any number of processes
+    .index/search-….sqlite     one SQLite database in WAL mode, shared by any number of processes
 
 Derived: it may be deleted at any time. Which words stand in which turn is an FTS5 table without
 contents and without places (``detail=none``): a third of the size, and nobody can read a
@@ -18,8 +18,12 @@ import stat
 
 from convmem.errors import LockTimeout, StorageError, storage_error
 from convmem.log.files import FILE_MODE
-from convmem.stores.logs import INDEX_FILE as FILE
-from convmem.stores.logs import alone_with_index, remove_index_files
+from convmem.stores.logs import (
+    alone_with_index,
+    index_file,
+    new_index_file,
+    remove_index_files,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,11 +91,13 @@ class Database:
 
     Attributes:
         connection: The SQLite connection; transactions are begun by hand.
+        file: The name of the file.
     """
 
     def __init__(self, folder: Folder) -> None:
         """See ``open``."""
         self._folder = folder
+        self._beside: tuple[int, int] | None = None
         with alone_with_index(folder):
             try:
                 self.connection = _connected(folder)
@@ -102,8 +108,8 @@ class Database:
                     self.connection = _connected(folder)
                 except sqlite3.DatabaseError as again:
                     _refuse_hopeless(again, folder)
-                    raise NoIndex(f"{folder.path}/{FILE}: {again}") from again
-            self._inode = folder.stat(FILE).st_ino
+                    raise NoIndex(f"the index in {folder.path}: {again}") from again
+            self.file = index_file(folder)
 
     @classmethod
     def open(cls, folder: Folder) -> Database:
@@ -120,7 +126,7 @@ class Database:
             raise NoIndex(str(error)) from error
         except OSError as error:
             folder.close()
-            why = storage_error(error, f"cannot write {folder.path}/{FILE}")
+            why = storage_error(error, f"cannot write the index in {folder.path}")
             raise NoIndex(str(why)) from error
         except BaseException:
             folder.close()
@@ -137,6 +143,29 @@ class Database:
     ) -> None:
         self.close()
 
+    def look(self) -> None:
+        """Begin to read: all that is read until ``close`` was so at one moment."""
+        self.connection.execute("begin")
+        self.connection.execute("select 1 from total").fetchone()
+        self._beside = self._files()
+
+    def is_current(self) -> bool:
+        """Whether the files are those that were there when it was begun to ``look``.
+
+        Where somebody removed one of them under SQLite, what was read may be of an earlier state.
+        """
+        return self._beside is not None and self._beside == self._files()
+
+    def _files(self) -> tuple[int, int] | None:
+        """Return which file the database is, and which its log; ``None`` where one is gone."""
+        try:
+            return (
+                self._folder.stat(self.file or "").st_ino,
+                self._folder.stat(f"{self.file}-wal").st_ino,
+            )
+        except OSError:
+            return None
+
     def close(self) -> None:
         """Close the file. Closing twice is harmless."""
         self.connection.close()
@@ -147,10 +176,10 @@ class Database:
         folder = self._folder
         self.connection.close()
         with alone_with_index(folder):
-            if folder.has(FILE) and folder.stat(FILE).st_ino == self._inode:
+            if index_file(folder) == self.file:
                 remove_index_files(folder)
             self.connection = _connected(folder)
-            self._inode = folder.stat(FILE).st_ino
+            self.file = index_file(folder)
 
     def begin(self) -> None:
         """Begin to write; others who write wait until ``commit``.
@@ -163,7 +192,7 @@ class Database:
         except sqlite3.OperationalError as error:
             if "locked" in str(error) or "busy" in str(error):
                 raise LockTimeout(
-                    f"{self._folder.path}/{FILE}: another process is indexing, and has been for "
+                    f"{self._folder.path}: another process is indexing, and has been for "
                     f"{_PATIENCE_SECONDS:.0f} s",
                     hint="wait for it, or end it; then try again",
                 ) from error
@@ -194,13 +223,13 @@ def _in_uri(path: str) -> str:
 def _connected(folder: Folder) -> sqlite3.Connection:
     """Return a connection that has all files of the index open; for who is alone with it."""
     # Never opened but by SQLite: to close a file lets go of all locks that this process has on it.
-    is_new = not folder.has(FILE)
-    if is_new:
-        remove_index_files(folder)  # what is left of another
-    elif not stat.S_ISREG(folder.stat(FILE).st_mode):
-        raise NoIndex(f"{folder.path}/{FILE} is not a file")
-    mode = "rwc" if is_new else "rw"
-    where = f"file:{_in_uri(os.path.join(folder.path, FILE))}?mode={mode}"
+    found = index_file(folder)
+    if found is not None and not stat.S_ISREG(folder.stat(found).st_mode):
+        raise NoIndex(f"{folder.path}/{found} is not a file")
+    remove_index_files(folder, but=found)  # what is left of others
+    file = new_index_file() if found is None else found
+    mode = "rwc" if found is None else "rw"
+    where = f"file:{_in_uri(os.path.join(folder.path, file))}?mode={mode}"
     connection = sqlite3.connect(
         where,
         uri=True,
@@ -209,8 +238,8 @@ def _connected(folder: Folder) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
-        if is_new:
-            os.chmod(FILE, FILE_MODE, dir_fd=folder.fd)
+        if found is None:
+            os.chmod(file, FILE_MODE, dir_fd=folder.fd)
         version = connection.execute("pragma user_version").fetchone()[0]
         if version != _VERSION:
             _make(connection, version)
@@ -242,11 +271,11 @@ def _refuse_hopeless(error: Exception, folder: Folder) -> None:
     if "no such module" in text:
         raise NoIndex("this Python's SQLite has no FTS5") from error
     if "readonly" in text or "unable to open" in text:
-        raise NoIndex(f"cannot write {folder.path}/{FILE}: {text}") from error
+        raise NoIndex(f"cannot write the index in {folder.path}: {text}") from error
     if "full" in text:
-        raise NoIndex(f"cannot write {folder.path}/{FILE}: the disk is full") from error
+        raise NoIndex(f"cannot write the index in {folder.path}: the disk is full") from error
     if "locked" in text:
         raise LockTimeout(
-            f"{folder.path}/{FILE}: another process is at it",
+            f"{folder.path}: another process is at the index",
             hint="wait for it, or end it; then try again",
         ) from error
