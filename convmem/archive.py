@@ -549,7 +549,8 @@ class Archive:
         Args:
             older_than: How long it has been in the trash at least.
             namespace: Whose; the archive's own by default.
-            only: Only what came from the conversations of these ids.
+            only: Only what came from the conversations of these ids. With it, or where nothing
+                is too young, the index of words goes, too: it may hold words of what went.
         """
         from datetime import UTC, datetime, timedelta
 
@@ -565,7 +566,12 @@ class Archive:
             and (only is None or each.continuation_id in only)
             and not (each.continuation_id and rules.is_kept(place, each.continuation_id))
         ]
-        return trash.purge(place, old, now=moment, dry_run=dry_run)
+        gone = trash.purge(place, old, now=moment, dry_run=dry_run)
+        if gone and not dry_run and (only is not None or older_than <= timedelta(0)):
+            # Who names what is to go wants nothing left of it; what goes by its age, by rules and
+            # every night, is not worth an index that is made anew as often.
+            self._open_store().logs.forget_words(place)
+        return gone
 
     def rules(self) -> Rules:
         """Return what the archive's ``convmem.toml`` says of retention, read now.

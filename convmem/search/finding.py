@@ -11,8 +11,8 @@ from heapq import nlargest
 from itertools import accumulate
 
 from convmem.search.index.database import UNSAID
-from convmem.search.index.lookup import Passes, Wanted
 from convmem.search.index.rows import micros_of
+from convmem.search.index.wanted import Passes, Wanted
 from convmem.search.language.forms import other_forms
 from convmem.search.language.query import Unit, holds
 from convmem.search.language.times import asks_when, tells_when
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from convmem.log.read import StoredTurn
-    from convmem.search.index import lookup
+    from convmem.search.index import turn_facts
     from convmem.search.language.query import Query
     from convmem.search.page import Cursor
     from convmem.search.semantic.nearest import Nearest
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     class Words(Protocol):
         """Which turns hold what: the index, or a scan. ``lookup.Lookup`` says what each does."""
 
-        facts: dict[int, lookup.Facts]
+        facts: dict[int, turn_facts.Facts]
         turns: int
 
         def roles(self) -> dict[int, str]: ...
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         def beside(
             self, turns: Collection[int], reach: int, within_seconds: float = ...
         ) -> dict[int, tuple[list[int], list[int]]]: ...
-        def place(self, turn: int) -> lookup.Place: ...
+        def place(self, turn: int) -> turn_facts.Place: ...
 
 
 MOST = 10_000
@@ -100,7 +100,7 @@ class Finding:
     def __init__(
         self,
         words: Words,
-        read: Callable[[lookup.Place], StoredTurn],
+        read: Callable[[turn_facts.Place], StoredTurn],
         query: Query,
         notes: list[str],
         nearest: Nearest | None = None,

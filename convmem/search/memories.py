@@ -8,9 +8,7 @@ that went into it; what a person deleted, or a policy dropped without one, stays
 from __future__ import annotations
 
 from contextlib import ExitStack
-from heapq import nlargest
 from itertools import islice
-from math import inf
 
 from convmem.log.read import Filter
 from convmem.log.removing import summary
@@ -20,6 +18,7 @@ from convmem.search.engine import until_unchanged
 from convmem.search.finding import Finding
 from convmem.search.language.query import parse
 from convmem.search.language.snippets import snippet
+from convmem.search.log_and_trash import LogAndTrash
 from convmem.search.page import ALL, SOME
 from convmem.search.said import text_of
 from convmem.search.space import Space
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from convmem.log.records import Damage
     from convmem.log.removing.trash import TrashFile
     from convmem.search.finding import Words
-    from convmem.search.index.lookup import Facts, Passes, Place, Wanted
+    from convmem.search.index.turn_facts import Place
     from convmem.search.language.query import Query, Unit
     from convmem.stores.protocol import Store
     from convmem.turns import Turn
@@ -170,7 +169,7 @@ class _Past(Space):
             return words
         self._trashed = TrashedTurns(self._query, words.roles())
         self._take(files, summed_up, self._trashed)
-        return _Both(words, self._trashed)
+        return LogAndTrash(words, self._trashed)
 
     def _files_of_summaries(self) -> set[str]:
         """Return the files of the trash that summaries in the log name."""
@@ -236,58 +235,6 @@ class _Past(Space):
             if len(found) >= MOST:
                 break
         return found
-
-
-class _Both:
-    """The words of a log and of turns in the trash, as if all stood in one."""
-
-    def __init__(self, log: Words, trashed: TrashedTurns) -> None:
-        self._log = log
-        self._trashed = trashed
-        self.facts: dict[int, Facts] = log.facts
-        self.facts.update(trashed.facts)
-        self.turns = log.turns + trashed.turns
-
-    def roles(self) -> dict[int, str]:
-        return {**self._trashed.roles(), **self._log.roles()}
-
-    def log_names(self) -> dict[int, str]:
-        return self._log.log_names()
-
-    def log_of(self, turn: int) -> int:
-        return self._log.log_of(turn)
-
-    def count(self, wanted: Wanted, most: int) -> int:
-        count = self._log.count(wanted, most)
-        return min(most, count + len(self._trashed.matching(wanted)))
-
-    def matching(
-        self, wanted: Wanted, most: int = -1, near: Collection[int] | None = None
-    ) -> list[int]:
-        in_log = None if near is None else [turn for turn in near if not is_trashed(turn)]
-        found = self._log.matching(wanted, most, in_log)
-        if most < 0 or len(found) < most:
-            found = found + self._trashed.matching(wanted, -1 if most < 0 else most - len(found))
-        return found if near is None else list(set(near).intersection(found))
-
-    def newest(self, wanted: Wanted | None, most: int, passes: Passes) -> list[int]:
-        found = self._log.newest(wanted, most, passes)
-        found += self._trashed.newest(wanted, most, passes)
-        return nlargest(most, found, key=lambda turn: self.facts[turn].age)
-
-    def learn(self, turns: Collection[int]) -> None:
-        self._log.learn([turn for turn in turns if not is_trashed(turn)])
-
-    def beside(
-        self, turns: Collection[int], reach: int, within_seconds: float = inf
-    ) -> dict[int, tuple[list[int], list[int]]]:
-        in_log = [turn for turn in turns if not is_trashed(turn)]
-        in_trash = [turn for turn in turns if is_trashed(turn)]
-        found = self._log.beside(in_log, reach, within_seconds)
-        return found | self._trashed.beside(in_trash, reach, within_seconds)
-
-    def place(self, turn: int) -> Place:
-        return self._trashed.place(turn) if is_trashed(turn) else self._log.place(turn)
 
 
 class _Progress(Observer):

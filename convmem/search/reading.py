@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from convmem.log.read import Reader
-    from convmem.search.index.lookup import Place
+    from convmem.search.index.turn_facts import Place
     from convmem.stores.caretakers import Logs
 
 _MOST_OPEN = 16

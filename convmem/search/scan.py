@@ -1,13 +1,12 @@
 """Searching without an index: one pass over all logs, to the same answers.
 
 For where no index can be: a Python whose SQLite has no FTS5, a folder that cannot be written, a
-full disk. Takes a second for some ten megabytes; remembers some thirty bytes of each turn, and
+full disk. Takes a second for some ten megabytes; remembers some 45 bytes of each turn, and
 eight more for each word of the query that it holds.
 """
 
 from __future__ import annotations
 
-import re
 from array import array
 from bisect import bisect_right
 from functools import partial
@@ -17,40 +16,27 @@ from math import inf
 from convmem.errors import ConvmemError, storage_error
 from convmem.log.blocks import good_blocks
 from convmem.search.index.database import UNSAID
-from convmem.search.index.lookup import Facts, Place, of_one_talk
 from convmem.search.index.rows import ASKS, mark_of, row_of, rows_of
-from convmem.search.language.forms import other_forms
-from convmem.search.language.prefixes import prefix_expression
-from convmem.search.language.words import index_text, index_tokens, stem
+from convmem.search.index.turn_facts import Facts, Place, of_one_talk
+from convmem.search.terms import Terms
 from convmem.stores.log_files import size_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-    from typing import TypeAlias
 
     from convmem.log.read import Reader
     from convmem.log.records import OnDamage
     from convmem.progress import Observer
-    from convmem.search.index.lookup import Passes, Wanted
     from convmem.search.index.rows import Row
-    from convmem.search.language.query import Query, Unit
+    from convmem.search.index.wanted import Passes, Wanted
+    from convmem.search.language.query import Query
     from convmem.stores.caretakers import Logs
-
-    # What a turn holds or does not: a term, or a beginning.
-    Atom: TypeAlias = str | tuple[str]
 
 TASK = "searching"
 
 _NO_TIME = -(1 << 63)
 _TOLD_BYTES = 1 << 20
-# FTS5 cuts longer terms.
-_TERM_BYTES = 32768
-# Looking for so many beginnings takes longer than taking the text apart.
-_MOST_BEGINNINGS = 32
-# A stem begins as its word does, but for so many of its last letters.
-_STEMMED_LETTERS = 3
-_ASKED_FOR = re.compile(r'"([^"]*)"(\*?)')
 
 
 class ScannedWords:
@@ -245,67 +231,6 @@ class _Turns:
         )
 
 
-class Terms:
-    """Which turns hold the terms that some units ask for."""
-
-    def __init__(self, units: Iterable[Unit]) -> None:
-        self._holding: dict[Atom, array[int]] = {}
-        for unit in units:
-            for atom in _atoms(unit):
-                self._holding.setdefault(atom, array("q"))
-        self._whole = {atom for atom in self._holding if isinstance(atom, str)}
-        self._beginnings = tuple(atom[0] for atom in self._holding if isinstance(atom, tuple))
-        seen = {*self._beginnings}
-        seen.update(term[: max(1, len(term) - _STEMMED_LETTERS)] for term in self._whole)
-        self._seen = tuple(sorted(seen)) if len(seen) <= _MOST_BEGINNINGS else ("",)
-
-    def take(self, turn: int, text: str) -> bool:
-        """Note what the *turn* with that text holds; say if it is anything. Turns come in order."""
-        if not self._holding or not text:
-            return False
-        # Of plain text the index is given nothing that does not stand in it as it is.
-        given = (text if text.isascii() else index_text(text)).lower()
-        if not any(beginning in given for beginning in self._seen):
-            return False
-        tokens: Iterable[str] = set(index_tokens(text))
-        if not self._beginnings:  # stemming takes most of the time
-            tokens = [token for token in tokens if token.startswith(self._seen)]
-        terms = {_as_kept(stem(token)) for token in tokens}
-        is_any = not self._whole.isdisjoint(terms)
-        for term in self._whole & terms:
-            self._holding[term].append(turn)
-        if self._beginnings:
-            begin_so = [term for term in terms if term.startswith(self._beginnings)]
-            for beginning in self._beginnings:
-                if any(term.startswith(beginning) for term in begin_so):
-                    self._holding[(beginning,)].append(turn)
-            is_any = is_any or bool(begin_so)
-        return is_any
-
-    def holding(self, wanted: Wanted) -> set[int]:
-        """Return the turns that *wanted* is in."""
-        each = map(self._holding_unit, wanted.units)
-        found = set().union(*each) if wanted.is_any else set.intersection(*each)
-        if wanted.among is not None:
-            found &= self.holding(wanted.among)
-        for unit in wanted.excluded:
-            found -= self._holding_unit(unit)
-        return found
-
-    def _holding_unit(self, unit: Unit) -> set[int]:
-        """Return the turns that ``unit.expression`` finds in an index."""
-        found: set[int] | None = None
-        for term in unit.terms:
-            turns = set(self._holding[_as_kept(term)])
-            found = turns if found is None else found & turns
-        if unit.is_prefix:
-            turns = set()
-            for atom in _prefix_atoms(unit):
-                turns.update(self._holding[atom])
-            found = turns if found is None else found & turns
-        return found or set()
-
-
 def _rows(reader: Reader, damaged: OnDamage) -> Iterator[Row]:
     """Yield what the index would keep of each turn."""
     start = 0
@@ -317,23 +242,3 @@ def _rows(reader: Reader, damaged: OnDamage) -> Iterator[Row]:
         start = block.end
     for stored in reader.in_order(damaged, start=start):
         yield row_of(stored, mark_of(stored.line))
-
-
-def _atoms(unit: Unit) -> list[Atom]:
-    """Return what *unit*, its single words and their other forms can ask for."""
-    atoms: list[Atom] = [_as_kept(term) for term in unit.terms]
-    atoms += (_as_kept(stem(form)) for asked in unit.asked for form in other_forms(asked))
-    return [*atoms, *_prefix_atoms(unit)] if unit.is_prefix else atoms
-
-
-def _prefix_atoms(unit: Unit) -> list[Atom]:
-    """Return what an index is asked for words that begin as the last of *unit*."""
-    asked = _ASKED_FOR.findall(prefix_expression(unit.words[-1]))
-    return [(_as_kept(stem(text)),) if star else _as_kept(stem(text)) for text, star in asked]
-
-
-def _as_kept(term: str) -> str:
-    """Return the term as FTS5 keeps it, and looks for it."""
-    if len(term) * 4 <= _TERM_BYTES:
-        return term
-    return term.encode("utf-8", "replace")[:_TERM_BYTES].decode("utf-8", "replace")

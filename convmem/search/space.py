@@ -11,7 +11,7 @@ from convmem.search.finding import Finding
 from convmem.search.hits import Hit
 from convmem.search.index.database import Database, NoIndex
 from convmem.search.index.lookup import Lookup
-from convmem.search.index.sync import bring_in_step
+from convmem.search.index.sync import bring_in_step, is_in_step
 from convmem.search.language.snippets import snippet
 from convmem.search.page import INDEX, SCAN
 from convmem.search.reading import Changed, TurnReader
@@ -107,6 +107,9 @@ class Space:
             words = indexed = Lookup(database, names)
             self._open_vectors(database, indexed, missing)
         except NoIndex as error:
+            fixed = self._as_it_is(stack, names)
+            if fixed is not None:
+                return fixed
             self.how = SCAN
             by_words = "" if self._asked is None else ", by words only"
             self.notes.append(f"searched without an index{by_words}, which takes longer: {error}")
@@ -118,6 +121,24 @@ class Space:
             if names is None or name in names:
                 self.notes.append(f"{self._id_of(name)} was not searched (whole): {why}")
         return words
+
+    def _as_it_is(self, stack: ExitStack, names: Collection[str] | None) -> Words | None:
+        """Return what an index tells that cannot be written, if it is in step all the same."""
+        try:
+            folder = self._logs.index_folder(self.namespace, create=False)
+        except StorageError:
+            return None
+        database = None if folder is None else Database.as_it_is(folder)
+        if database is None:
+            return None
+        stack.enter_context(database)
+        if self._distrusted or not is_in_step(database, self._logs, self.namespace):
+            return None
+        database.look()
+        self._database = database
+        if self._asked is not None:
+            self.notes.append("searched by words only: the index cannot be written here")
+        return Lookup(database, names)
 
     def _keep_up(self, database: Database, *, is_whole: bool) -> int:
         """Make the vectors that are wanted, if that is little; return how many are missing."""

@@ -12,18 +12,18 @@ from math import inf
 from zlib import crc32
 
 from convmem.log.read import StoredTurn
-from convmem.search.index.lookup import Facts, Place, of_one_talk
 from convmem.search.index.rows import ASKS, micros_of
+from convmem.search.index.turn_facts import Facts, Place, of_one_talk
 from convmem.search.ranking import REACH
 from convmem.search.said import text_of
-from convmem.search.scan import Terms
+from convmem.search.terms import Terms
 from convmem.turns import EVENT, is_said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from convmem.search.index.lookup import Passes, Wanted
+    from convmem.search.index.wanted import Passes, Wanted
     from convmem.search.language.query import Query
     from convmem.turns import Turn
 

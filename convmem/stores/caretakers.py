@@ -203,6 +203,13 @@ class Logs(Protocol):
             FileNotFoundError: It is gone.
         """
 
+    def forget_words(self, namespace: str) -> None:
+        """Remove the index of words: it may hold some of what is gone.
+
+        Raises:
+            StorageError: They are there still.
+        """
+
     def index_folder(self, namespace: str, *, create: bool) -> Folder | None:
         """Return the open folder for what is derived; ``None`` without one. The caller closes it.
 

@@ -172,6 +172,12 @@ class DirectoryLogs:
             raise FileNotFoundError(name)
         return Reader(folder, name)
 
+    def forget_words(self, namespace: str) -> None:
+        """See ``Logs.forget_words``."""
+        folder = self._folder(namespace)
+        if folder is not None:
+            forget_words(folder)
+
     def index_folder(self, namespace: str, *, create: bool) -> Folder | None:
         """See ``Logs.index_folder``."""
         folder = self._folder(namespace)

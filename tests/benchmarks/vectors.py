@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convmem.log.files import Folder
-from convmem.search.semantic.vectors import VectorFile, key_of
+from convmem.search.semantic.texts import key_of
+from convmem.search.semantic.vectors import VectorFile
 
 WIDTH = 384
 _AT_ONCE = 10_000

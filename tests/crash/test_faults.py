@@ -24,7 +24,7 @@ from convmem import Archive, DurabilityUnknown
 from convmem.log import durability, records
 
 # Each scenario takes others, so that all kinds of faults meet all kinds of calls.
-ONE_IN = int(os.environ.get("CONVMEM_FAULTS_ONE_IN", "6"))
+ONE_IN = int(os.environ.get("CONVMEM_FAULTS_ONE_IN", "10"))
 _names = pytest.mark.parametrize("name", list(BY_NAME))
 
 

@@ -12,7 +12,7 @@ import pytest
 from killing import WRITERS, Killing
 from ledger import DOUBLED, LOST, REORDERED
 
-CYCLES = int(os.environ.get("CONVMEM_KILL_CYCLES", "60"))
+CYCLES = int(os.environ.get("CONVMEM_KILL_CYCLES", "40"))
 SEED = int(os.environ.get("CONVMEM_SEED", str(random.SystemRandom().randrange(10**6))))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from convmem import Archive
 from convmem.errors import ConversationNotFound
 from convmem.log.files import Folder
-from convmem.search.index import database, lookup, sync
+from convmem.search.index import catching_up, database, lookup, writer
 from convmem.search.index.database import NoIndex
 from convmem.search.page import INDEX, SCAN
 from convmem.stores.logs import DirectoryLogs
@@ -27,11 +27,11 @@ def small(monkeypatch: Any) -> None:
     """Let a dozen turns do what else takes many thousands: full blocks, pieces, steps."""
     monkeypatch.setattr(database, "BLOCK", 4)
     monkeypatch.setattr(lookup, "BLOCK", 4)
-    monkeypatch.setattr(sync, "BLOCK", 4)
-    monkeypatch.setattr(sync, "_ROWS_AT_ONCE", 3)
-    monkeypatch.setattr(sync, "_STEP_BYTES", 700)
-    monkeypatch.setattr(sync, "_BLOCKWISE_BYTES", 400)
-    monkeypatch.setattr(sync, "_GONE_AT_LEAST", 30)
+    monkeypatch.setattr(writer, "BLOCK", 4)
+    monkeypatch.setattr(catching_up, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(writer, "_STEP_BYTES", 700)
+    monkeypatch.setattr(catching_up, "_BLOCKWISE_BYTES", 400)
+    monkeypatch.setattr(writer, "_GONE_AT_LEAST", 30)
 
 
 def asked(

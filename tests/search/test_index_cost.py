@@ -9,7 +9,7 @@ import pytest
 
 from convmem import Archive, RetentionPolicy
 from convmem.progress import Observer
-from convmem.search.index import database, sync
+from convmem.search.index import database, writer
 from convmem.stores.logs import DirectoryLogs
 
 
@@ -113,8 +113,8 @@ def test_a_new_turn_costs_the_same_in_a_long_archive_as_in_a_short_one(tmp_path,
 def test_what_a_compaction_kept_is_not_indexed_again(tmp_path, costs, monkeypatch):
     """It is compared, which is a tenth of the work: no text is taken apart."""
     taken = []
-    index_text = sync.index_text
-    monkeypatch.setattr(sync, "index_text", lambda text: taken.append(text) or index_text(text))
+    index_text = writer.index_text
+    monkeypatch.setattr(writer, "index_text", lambda text: taken.append(text) or index_text(text))
     with _made(tmp_path / "archive", 2, 1000) as archive:
         assert len(taken) == 2000
         taken.clear()

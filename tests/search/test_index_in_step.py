@@ -20,7 +20,9 @@ from convmem.errors import ConvmemError
 from convmem.log.compressed import cold_compress
 from convmem.progress import Observer
 from convmem.search import finding
-from convmem.search.index import sync
+from convmem.search.index import catching_up, sync, writer
+from convmem.search.index.catching_up import CatchingUp
+from convmem.search.index.writer import Writer
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "6"))
 NAMES = ("trip", 'we"ird\n%s*', "x" * 300, "用户")
@@ -306,28 +308,28 @@ def _any_fails() -> bool:
 
 def _all_of_a_block(self, log):
     blocks = self._sql.execute(
-        "select block from block where log = ? order by block", (log.log,)
+        "select block from block where log = ? order by block", (log,)
     ).fetchall()
     for (block,) in blocks:
         yield self._sql.execute(
             "select turn, seq, mark, place, size from turn where turn between ? and ?"
             " order by turn",
-            (block * sync.BLOCK, block * sync.BLOCK + sync.BLOCK - 1),
+            (block * writer.BLOCK, block * writer.BLOCK + writer.BLOCK - 1),
         ).fetchall()
 
 
 MUTANTS = {
-    "growth is taken on trust": (sync, "_only_grew", lambda log, reader: log.last is not None),
-    "nothing is compared": (
-        sync._Round,
-        "_compare",
-        lambda self, log, reader: self._note(log, log.stamp),
+    "growth is taken on trust": (
+        catching_up,
+        "_only_grew",
+        lambda log, reader: log.last is not None,
     ),
-    "what is gone stays": (sync._Round, "_forget", lambda self, name: None),
-    "no row is dropped": (sync._Round, "_drop", lambda self, rows: None),
-    "an unfinished line is kept": (sync._Round, "_rows_from", lambda self, log, place: []),
-    "new rows are taken for known ones": (sync._Round, "_blocks_of", _all_of_a_block),
-    "turns that moved are not": (sync._Round, "_move", lambda self, moved: moved.clear()),
+    "nothing is compared": (CatchingUp, "_compare", lambda self: self._note(self._log.stamp)),
+    "what is gone stays": (Writer, "forget", lambda self, name: None),
+    "no row is dropped": (Writer, "drop", lambda self, rows: None),
+    "an unfinished line is kept": (Writer, "rows_from", lambda self, log, place: []),
+    "new rows are taken for known ones": (Writer, "blocks_of", _all_of_a_block),
+    "turns that moved are not": (Writer, "move", lambda self, moved: moved.clear()),
     "no log has changed": (sync, "_changed", lambda *given: None),
 }
 

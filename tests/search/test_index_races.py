@@ -20,7 +20,9 @@ from index_asked import asked, fresh_index
 from convmem import Archive, RetentionPolicy
 from convmem.errors import ConversationNotFound
 from convmem.progress import Observer
-from convmem.search.index import sync
+from convmem.search.index import catching_up, writer
+from convmem.search.index.catching_up import CatchingUp
+from convmem.search.index.writer import Writer
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "20"))
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -61,8 +63,8 @@ def _same_as_fresh(root: Path) -> None:
 @pytest.fixture
 def small_steps(monkeypatch):
     """Let a step be a few dozen turns, so that deaths and others come in between."""
-    monkeypatch.setattr(sync, "_STEP_BYTES", 4000)
-    monkeypatch.setattr(sync, "_ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(writer, "_STEP_BYTES", 4000)
+    monkeypatch.setattr(catching_up, "_ROWS_AT_ONCE", 20)
 
 
 @pytest.fixture
@@ -113,19 +115,19 @@ def test_processes_that_index_at_once_share_the_work(root, tmp_path, many):
 
 def _overtaken_at_its_first_step(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Index; another process does all the rest when this one lets others write."""
-    monkeypatch.setattr(sync, "_STEP_BYTES", 4000)
-    step = sync._Round._step
+    monkeypatch.setattr(writer, "_STEP_BYTES", 4000)
+    step = Writer.step
     others: list[int] = []
 
-    def let_in(self: sync._Round) -> None:
+    def let_in(self: Writer) -> None:
         step(self)
         if not others:
             others.append(1)
             self._database.commit()
             _search_all(root)
-            self._begin()
+            self.begin()
 
-    monkeypatch.setattr(sync._Round, "_step", let_in)
+    monkeypatch.setattr(Writer, "step", let_in)
     _search_all(root)
     assert others
 
@@ -139,13 +141,13 @@ def test_who_is_overtaken_goes_on_from_there(root, monkeypatch):
 def test_that_control_notices_who_does_not_look_what_others_did(root, monkeypatch):
     """The negative control: without that look turns come to stand in the index twice."""
 
-    def without_a_look(self: sync._Round, log: sync._Log) -> None:
-        if self._work >= sync._STEP_BYTES:
-            self._flush(log)
-            self._note(log, log.stamp + sync._PARTIAL)
-            self._step()
+    def without_a_look(self: CatchingUp) -> None:
+        if self._writer.is_due():
+            self._writer.flush(self._log.log)
+            self._note(self._log.stamp + catching_up._PARTIAL)
+            self._writer.step()
 
-    monkeypatch.setattr(sync._Round, "_pause", without_a_look)
+    monkeypatch.setattr(CatchingUp, "_pause", without_a_look)
     _overtaken_at_its_first_step(root, monkeypatch)
     with pytest.raises(AssertionError):
         _same_as_fresh(root)

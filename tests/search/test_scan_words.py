@@ -11,7 +11,7 @@ from convmem.log.blocks import good_blocks
 from convmem.log.files import Folder
 from convmem.log.read import Reader
 from convmem.progress import Observer
-from convmem.search import scan, space
+from convmem.search import scan, space, terms
 from convmem.search.index.rows import mark_of, row_of, rows_of
 from convmem.search.language.words import index_text, index_tokens, stem
 from convmem.search.page import INDEX, SCAN
@@ -70,7 +70,7 @@ def test_a_stem_begins_as_its_word_but_for_its_last_letters(word):
     """By its beginning a text is passed over that cannot hold the word."""
     for token in index_tokens(word):
         beginning = stem(token)
-        beginning = beginning[: max(1, len(beginning) - scan._STEMMED_LETTERS)]
+        beginning = beginning[: max(1, len(beginning) - terms._STEMMED_LETTERS)]
         assert beginning in index_text(word).lower()
 
 

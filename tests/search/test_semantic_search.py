@@ -22,15 +22,17 @@ pytest.importorskip("numpy", reason="needs the extra semantic: numpy")
 import numpy as np
 
 from convmem.search.index.database import Database
-from convmem.search.index.lookup import Lookup, Passes
+from convmem.search.index.lookup import Lookup
 from convmem.search.index.rows import micros_of
 from convmem.search.index.sync import bring_in_step
+from convmem.search.index.wanted import Passes
 from convmem.search.reading import TurnReader
 from convmem.search.said import text_of
-from convmem.search.semantic import embedding
+from convmem.search.semantic import embedding, vector_making
 from convmem.search.semantic.embedder import EmbedderError, opened
 from convmem.search.semantic.nearest import Asked, Nearest
-from convmem.search.semantic.vectors import VectorFile, key_of
+from convmem.search.semantic.texts import key_of, said_for_meaning
+from convmem.search.semantic.vectors import VectorFile
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "25"))
 WIDTH = 16
@@ -115,7 +117,7 @@ def computed(archive, toy, asked=ASKED, wanted=lambda turn: True):
     found = {}
     for conversation in archive.conversations():
         for turn in conversation.turns():
-            text = embedding.said_for_meaning(text_of(turn))
+            text = said_for_meaning(text_of(turn))
             if text and is_said(turn) and wanted(turn):
                 place = conversation.continuation_id, turn.seq
                 found[place] = float(opened(toy).embed([text])[0] @ query)
@@ -236,11 +238,11 @@ def test_after_whatever_happens_the_nearest_are_those_of_a_fresh_everything(tmp_
             with closing(archive._store.logs.index_folder("default", create=False)) as folder:
                 file = VectorFile.open(folder, "toy", WIDTH)
             texts = {
-                embedding.said_for_meaning(text_of(turn))
+                said_for_meaning(text_of(turn))
                 for chat in archive.conversations()
                 for turn in chat.turns()
             }
-            assert file.count <= len(texts) * 5 / 4 + embedding.FEW
+            assert file.count <= len(texts) * 5 / 4 + vector_making.FEW
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -385,9 +387,9 @@ def test_the_query_is_embedded_once_for_all_namespaces(archive, toy):
 
 def test_a_few_new_turns_are_embedded_by_the_search_that_meets_them(archive, toy):
     """Nobody wants to start a job to find what was said a moment ago."""
-    record(archive, "talk", numbered(embedding.FEW))
+    record(archive, "talk", numbered(vector_making.FEW))
     assert archive.search("thing", semantic=True).notes == []
-    assert len(alike(archive, toy)) == embedding.FEW
+    assert len(alike(archive, toy)) == vector_making.FEW
     archive.conversation("talk").record("user", "one more")
     page = archive.search("one", semantic=True)
     assert page.notes == []
@@ -396,7 +398,7 @@ def test_a_few_new_turns_are_embedded_by_the_search_that_meets_them(archive, toy
 
 def test_many_new_turns_wait_for_index_and_a_note_says_so(archive, toy):
     """A search that takes an hour is none; one that silently leaves turns out is worse."""
-    record(archive, "talk", numbered(embedding.FEW + 1))
+    record(archive, "talk", numbered(vector_making.FEW + 1))
     page = archive.search("thing", semantic=True)
     assert (page.matched, len(page)) == ("all", 10)
     assert "65 turns without a vector" in page.notes[0]

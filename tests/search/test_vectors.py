@@ -20,8 +20,9 @@ pytest.importorskip("numpy", reason="needs the extra semantic: numpy")
 
 import numpy as np
 
-from convmem.search.semantic import vectors
-from convmem.search.semantic.vectors import VectorFile, key_of
+from convmem.search.semantic import vector_header, vectors
+from convmem.search.semantic.texts import key_of
+from convmem.search.semantic.vectors import VectorFile
 
 WIDTH = 24
 
@@ -164,7 +165,7 @@ def test_every_damaged_record_is_named_and_none_wins(folder):
     size = file._size
     for position in range(0, 60, 2):
         with open(path_of(file), "r+b") as raw:
-            at = vectors._HEADER_BYTES + position * size + position * 7 % size
+            at = vector_header.BYTES + position * size + position * 7 % size
             raw.seek(at)
             old = raw.read(1)
             raw.seek(at)
@@ -172,7 +173,7 @@ def test_every_damaged_record_is_named_and_none_wins(folder):
     assert file.damaged().tolist() == list(range(0, 60, 2))
     assert (np.abs(file.scores(made(1, seed=3)[0])) <= 1.05).all()
     with open(path_of(file), "r+b") as raw:
-        raw.seek(vectors._HEADER_BYTES + size)
+        raw.seek(vector_header.BYTES + size)
         raw.write(b"\0" * size)
     assert 1 in file.damaged()
 
@@ -291,7 +292,8 @@ def test_what_another_process_appended_is_seen(folder):
 WRITES = """
 import sys, numpy as np
 from convmem.log.files import Folder
-from convmem.search.semantic.vectors import VectorFile, key_of
+from convmem.search.semantic.texts import key_of
+from convmem.search.semantic.vectors import VectorFile
 folder = Folder.open(sys.argv[1], create=True)
 file = VectorFile.open(folder, "made", 24, is_writer=True)
 assert file.begun_anew is None, file.begun_anew

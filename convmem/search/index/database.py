@@ -94,10 +94,15 @@ class Database:
         file: The name of the file.
     """
 
-    def __init__(self, folder: Folder) -> None:
-        """See ``open``."""
+    def __init__(self, folder: Folder, *, is_fixed: bool = False) -> None:
+        """See ``open`` and ``as_it_is``."""
         self._folder = folder
-        self._beside: tuple[int, int] | None = None
+        self._is_fixed = is_fixed
+        self._beside: tuple[int, ...] | None = None
+        if is_fixed:
+            self.file = index_file(folder)
+            self.connection = _fixed(folder, self.file)
+            return
         with alone_with_index(folder):
             try:
                 self.connection = _connected(folder)
@@ -132,6 +137,18 @@ class Database:
             folder.close()
             raise
 
+    @classmethod
+    def as_it_is(cls, folder: Folder) -> Database | None:
+        """Open the index for reading where nothing can be written, as on a read-only disk.
+
+        ``None`` where there is none that is whole. The folder is the database's from now on.
+        """
+        try:
+            return cls(folder, is_fixed=True)
+        except (sqlite3.DatabaseError, OSError, NoIndex):
+            folder.close()
+            return None
+
     def __enter__(self) -> Self:
         return self
 
@@ -156,13 +173,13 @@ class Database:
         """
         return self._beside is not None and self._beside == self._files()
 
-    def _files(self) -> tuple[int, int] | None:
+    def _files(self) -> tuple[int, ...] | None:
         """Return which file the database is, and which its log; ``None`` where one is gone."""
         try:
-            return (
-                self._folder.stat(self.file or "").st_ino,
-                self._folder.stat(f"{self.file}-wal").st_ino,
-            )
+            found = self._folder.stat(self.file or "")
+            if self._is_fixed:
+                return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+            return found.st_ino, self._folder.stat(f"{self.file}-wal").st_ino
         except OSError:
             return None
 
@@ -245,6 +262,27 @@ def _connected(folder: Folder) -> sqlite3.Connection:
             _make(connection, version)
         connection.execute("pragma synchronous = normal")
         connection.execute(f"pragma cache_size = -{_CACHE_KIB}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _fixed(folder: Folder, file: str | None) -> sqlite3.Connection:
+    """Return a connection that reads a database to which nobody writes.
+
+    Raises:
+        NoIndex: There is none, or its end stands in a file that only a writer can read.
+    """
+    if file is None or not stat.S_ISREG(folder.stat(file).st_mode):
+        raise NoIndex("there is none")
+    if folder.has(f"{file}-wal") and folder.stat(f"{file}-wal").st_size:
+        raise NoIndex("it is being written")
+    where = f"file:{_in_uri(os.path.join(folder.path, file))}?mode=ro&immutable=1"
+    connection = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        if connection.execute("pragma user_version").fetchone()[0] != _VERSION:
+            raise NoIndex("it is of another version")
     except BaseException:
         connection.close()
         raise

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from math import inf
 
-from convmem.search.index.database import BLOCK, UNSAID
+from convmem.search.index.database import BLOCK
+from convmem.search.index.turn_facts import Facts, Place, of_one_talk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from typing import Any, TypeAlias
 
     from convmem.search.index.database import Database
-    from convmem.search.language.query import Unit
+    from convmem.search.index.wanted import Passes, Wanted
 
     # First and last number of turns that belong to the logs that are searched.
     Range: TypeAlias = tuple[int, int]
@@ -25,79 +26,6 @@ _AT_ONCE = 500
 # A look into one range costs as much as some dozens of turns.
 _BLOCKS_AT_ONCE = 8
 _EVERYWHERE = [(0, 1 << 62)]
-
-
-class Facts:
-    """What the index knows of a turn.
-
-    Attributes:
-        size: Its text, in characters.
-        micros: When, in microseconds since 1970, or ``None``.
-        role: The number of its role.
-        mark: Stands for what it says; the same in every index.
-        asks: Whether it ends in a question.
-    """
-
-    __slots__ = ("asks", "mark", "micros", "role", "size")
-
-    def __init__(self, size: int, micros: int | None, role: int, mark: int, asks: int) -> None:
-        self.size = size
-        self.micros = micros
-        self.role = role
-        self.mark = mark
-        self.asks = bool(asks)
-
-    @property
-    def age(self) -> int:
-        """Orders turns by time, the newest highest, and those of one time in some fixed way."""
-        return ((self.micros or 0) << 32) + self.mark
-
-
-class Place:
-    """Where a turn stands: in which log, at which byte, and what stood there."""
-
-    __slots__ = ("log", "mark", "offset")
-
-    def __init__(self, log: int, offset: int, mark: int) -> None:
-        self.log = log
-        self.offset = offset
-        self.mark = mark
-
-
-class Wanted:
-    """What turns are looked for.
-
-    Attributes:
-        units: What they must hold: all of these, or, with *is_any*, one of them.
-        excluded: What they must not hold: units that the index alone can tell.
-        among: Only turns that are wanted so, too.
-    """
-
-    __slots__ = ("among", "excluded", "is_any", "units")
-
-    def __init__(
-        self,
-        units: Sequence[Unit],
-        *,
-        is_any: bool = False,
-        excluded: Sequence[Unit] = (),
-        among: Wanted | None = None,
-    ) -> None:
-        self.units = units
-        self.is_any = is_any
-        self.excluded = excluded
-        self.among = among
-
-    @property
-    def expression(self) -> str:
-        """What FTS5's ``MATCH`` is given."""
-        how = " OR " if self.is_any else " AND "
-        text = how.join(unit.expression for unit in self.units)
-        if self.among is not None:
-            text = f"({text}) AND ({self.among.expression})"
-        for unit in self.excluded:
-            text = f"({text}) NOT {unit.expression}"
-        return text
 
 
 class Lookup:
@@ -327,44 +255,6 @@ class Lookup:
         """Return where *turn* stands."""
         offset, mark = self._row("select place, mark from turn where turn = ?", turn)
         return Place(self.log_of(turn), offset, mark)
-
-
-class Passes:
-    """Which turns the filters of a query let through, by what the index knows of them.
-
-    Attributes:
-        roles: The numbers of the roles that are wanted; ``None``: all that anybody spoke.
-        since, until: In microseconds since 1970.
-    """
-
-    __slots__ = ("roles", "since", "until")
-
-    def __init__(self, roles: Collection[int] | None, since: int | None, until: int | None) -> None:
-        self.roles = roles
-        self.since = since
-        self.until = until
-
-    def __call__(self, facts: Facts) -> bool:
-        if facts.role not in self.roles if self.roles is not None else facts.role == UNSAID:
-            return False
-        if self.since is None and self.until is None:
-            return True
-        if facts.micros is None or (self.since is not None and facts.micros < self.since):
-            return False
-        return self.until is None or facts.micros < self.until
-
-
-def of_one_talk(
-    facts: Mapping[int, Facts], turn: int, others: list[int], micros: float
-) -> list[int]:
-    """Return those of *others*, nearest first, that are of one talk with *turn*."""
-    before = facts[turn].micros
-    for at, other in enumerate(others):
-        now = facts[other].micros
-        if now is not None and before is not None and abs(now - before) > micros:
-            return others[:at]
-        before = now if now is not None else before
-    return others
 
 
 def _joined(blocks: list[int]) -> list[Range]:

@@ -65,6 +65,8 @@ class Pattern:
             is_verbose = bool(given.flags & re.VERBOSE)
             literal = "" if is_verbose else _longest_line(_required(given.pattern))
             return cls(given, literal, ignores_case=bool(given.flags & re.IGNORECASE))
+        if not isinstance(given, str):
+            raise UsageError(f"a pattern is text, not {type(given).__name__}")
         if ignore_case is None:
             ignore_case = not _has_capitals(given, fixed=fixed)
         source = re.escape(given) if fixed else given

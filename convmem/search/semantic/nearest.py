@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from convmem.log.files import Folder
     from convmem.search.index.database import Database
-    from convmem.search.index.lookup import Lookup, Passes
+    from convmem.search.index.lookup import Lookup
+    from convmem.search.index.wanted import Passes
     from convmem.search.semantic.embedder import Embedder
 
 # Beside those that are wanted, so many more are looked up: some are gone.

@@ -15,9 +15,9 @@ import urllib.request
 
 import numpy as np
 
-from convmem import jsontext
 from convmem.errors import UsageError
 from convmem.search.semantic.embedder import EmbedderError
+from convmem.search.semantic.embeddings_json import NoVectors, portions, question, table_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# What is asked for at once.
-_MAX_TEXTS = 64
-_MAX_CHARACTERS = 128_000
-# A model reads some hundred to some thousand words; servers refuse what is longer.
-_MAX_TEXT = 8_000
 ANSWER_SECONDS = 60.0
 ATTEMPTS = 5
 _LONGEST_WAIT_SECONDS = 60.0
@@ -150,7 +145,7 @@ class Endpoint:
         Raises:
             EmbedderError: It cannot be reached, refused, or did not answer with vectors.
         """
-        tables = [self._answer(part) for part in _portions(texts)]
+        tables = [self._answer(part) for part in portions(texts)]
         if not tables:
             return np.zeros((0, self.dimensions or 0), np.float32)
         widths = {table.shape[1] for table in tables}
@@ -159,10 +154,11 @@ class Endpoint:
         return np.concatenate(tables)
 
     def _answer(self, texts: list[str]) -> NDArray[np.float32]:
-        asked: dict[str, Any] = {"model": self._model, "input": texts, "encoding_format": "float"}
-        if self.dimensions is not None:
-            asked["dimensions"] = self.dimensions
-        return self._table(self._post(jsontext.dumps(asked), len(texts)), len(texts))
+        said = self._post(question(texts, self._model, self.dimensions), len(texts))
+        try:
+            return table_of(said, len(texts))
+        except NoVectors as error:
+            raise self._no_vectors(str(error)) from error
 
     def _post(self, body: bytes, texts: int) -> bytes:
         """Send *body* and return the answer's bytes, patiently."""
@@ -212,33 +208,6 @@ class Endpoint:
             raise http.client.IncompleteRead(b"", answer.length)
         return b"".join(parts)
 
-    def _table(self, answer: bytes, texts: int) -> NDArray[np.float32]:
-        try:
-            value = jsontext.loads(answer)
-        except jsontext.NotJson as error:
-            raise self._no_vectors(f"no JSON ({error})") from error
-        rows = value.get("data") if isinstance(value, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise self._no_vectors("JSON without a list of vectors (data)")
-        if len(rows) != texts:
-            raise self._no_vectors(f"{len(rows)} vectors for {texts} texts")
-        places = [row.get("index", at) for at, row in enumerate(rows)]
-        if {at for at in places if type(at) is int} != set(range(texts)):
-            raise self._no_vectors("vectors whose numbers (index) are not those of the texts")
-        vectors = [row.get("embedding") for row in rows]
-        if not all(isinstance(vector, list) and vector for vector in vectors):
-            raise self._no_vectors("vectors that are no lists of numbers (embedding)")
-        widths = {len(vector) for vector in vectors}
-        if len(widths) > 1:
-            raise self._no_vectors("vectors of different lengths")
-        table = np.empty((texts, widths.pop()), np.float32)
-        try:
-            for at, vector in zip(places, vectors, strict=True):
-                table[at] = vector
-        except (TypeError, ValueError) as error:
-            raise self._no_vectors("vectors that hold other things than numbers") from error
-        return table
-
     def _masked(self, text: str) -> str:
         return text if not self._key else text.replace(self._key, "…")
 
@@ -278,21 +247,6 @@ class _NoRedirection(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         return None
-
-
-def _portions(texts: list[str]) -> list[list[str]]:
-    """Return *texts*, each cut to its measure, in portions for one question each."""
-    portions: list[list[str]] = []
-    room = 0
-    for text in texts:
-        # An empty text is refused by many.
-        cut = text[:_MAX_TEXT] if text.strip() else " "
-        room -= len(cut)
-        if not portions or room < 0 or len(portions[-1]) >= _MAX_TEXTS:
-            portions.append([])
-            room = _MAX_CHARACTERS - len(cut)
-        portions[-1].append(cut)
-    return portions
 
 
 def _excerpt(answer: urllib.error.HTTPError) -> str:
