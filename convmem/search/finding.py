@@ -10,27 +10,24 @@ from __future__ import annotations
 from heapq import nlargest
 from itertools import accumulate
 
-from convmem.search.index.database import UNSAID
+from convmem.search.asking import Asking, any_form, role_numbers
 from convmem.search.index.rows import micros_of
 from convmem.search.index.wanted import Passes, Wanted
-from convmem.search.language.forms import other_forms
-from convmem.search.language.query import Unit, holds
+from convmem.search.language.query import holds
 from convmem.search.language.times import asks_when, tells_when
-from convmem.search.language.words import STOP_WORDS, asked_for, stem
 from convmem.search.page import ALL, MEANING
 from convmem.search.ranking import ONE_TALK_SECONDS, REACH, Facts, Ranked, rank
 from convmem.search.ranking import Unit as Held
 from convmem.search.said import text_of
-from convmem.turns import EVENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from convmem.log.read import StoredTurn
     from convmem.search.index import turn_facts
-    from convmem.search.language.query import Query
+    from convmem.search.language.query import Query, Unit
     from convmem.search.page import Cursor
     from convmem.search.semantic.nearest import Nearest
 
@@ -65,10 +62,6 @@ _MOST_ALIKE_CHECKED = 2000
 # Rarer words of a longer query tell more than enough.
 _MOST_UNITS = 32
 _MOST_COUNTED = 256
-# Who says these is no particular person: to name one of them is to say a word.
-_COMMON_ROLES = frozenset(
-    "user assistant system tool event function developer human ai bot".split()
-)
 
 
 class Fit:
@@ -95,7 +88,11 @@ class Fit:
 
 
 class Finding:
-    """One query over the turns of one namespace."""
+    """One query over the turns of one namespace.
+
+    Attributes:
+        asking: What the query asks for.
+    """
 
     def __init__(
         self,
@@ -119,13 +116,10 @@ class Finding:
         self._required: list[Unit] = []
         roles = words.roles()
         self._passes = Passes(
-            _role_numbers(query.roles, roles), micros_of(query.since), micros_of(query.until)
+            role_numbers(query.roles, roles), micros_of(query.since), micros_of(query.until)
         )
-        self._named = _named_roles(query, roles)
-        self._names = {stem(word) for role in self._named.values() for word in role}
+        self.asking = Asking(query, roles)
         self._excluded = [unit for unit in query.excluded if not unit.needs_text]
-
-    # --- what is asked for ---------------------------------------------------------------------
 
     def fits(self, mode: str, cursor: Cursor | None) -> Iterator[Fit]:
         """Yield the turns that fit in that *mode*, best first, behind the *cursor*.
@@ -146,7 +140,7 @@ class Finding:
         if mode == ALL:
             return self._all()
         if mode == MEANING and self._nearest is not None:
-            self._required = list(self._query.units) if self._is_quoted else []
+            self._required = list(self._query.units) if self.asking.is_quoted else []
             among = self._quoting() if self._required else None
             most = _MOST_ALIKE_CHECKED if self._query.meta else _MOST_ALIKE
             self._alike = self._nearest(self._passes, most, among)
@@ -164,45 +158,8 @@ class Finding:
     def _is_match(self, ranked: Ranked) -> bool:
         return ranked.is_match or (self._alike is not None and ranked.row in self._alike)
 
-    @property
-    def has_less(self) -> bool:
-        """Whether there is less to ask for than all of it: not where all of it was quoted."""
-        return not self._is_quoted and (len(self._parts()) > 1 or bool(self._names))
-
-    @property
-    def is_one_thing(self) -> bool:
-        """Whether one thing is asked for: an identifier, say, that has parts."""
-        return len(self._query.units) == 1
-
-    @property
-    def _is_quoted(self) -> bool:
-        return all(unit.is_exact for unit in self._query.units)
-
-    def _units(self) -> list[Unit]:
-        """Return all that must be held, without the names of speakers: those need not be said."""
-        units = [unit for unit in self._query.units if not self._is_name(unit)]
-        return units or list(self._query.units)
-
-    def _parts(self) -> list[Unit]:
-        """Return the words of the query, each by itself."""
-        parts: dict[tuple[str, ...], Unit] = {}
-        for unit in self._query.units:
-            if unit.is_prefix or len(unit.asked) == 1:
-                parts.setdefault((*unit.terms, unit.words[-1] if unit.is_prefix else ""), unit)
-            else:
-                telling = [asked for asked in unit.asked if _tells(asked)]
-                for asked in telling or unit.asked:
-                    part = Unit(asked, (asked,), (asked,), (stem(asked),))
-                    parts.setdefault((*part.terms, ""), part)
-        return list(parts.values())
-
-    def _is_name(self, unit: Unit) -> bool:
-        return not unit.needs_text and bool(self._names) and self._names.issuperset(unit.terms)
-
-    # --- ranking -------------------------------------------------------------------------------
-
     def _all(self) -> list[Ranked]:
-        units = self._units()[:_MOST_COUNTED]
+        units = self.asking.units()[:_MOST_COUNTED]
         if not units:
             return self._newest() if self._query.is_narrowed else []
         wanted = Wanted(units, excluded=self._excluded)
@@ -216,35 +173,38 @@ class Finding:
         return [Ranked(turn, 0.0, True) for turn in turns]
 
     def _some(self) -> list[Ranked]:
-        parts = self._parts()[:_MOST_COUNTED]
-        counts = {part: self._words.count(_any_form(part), MOST) for part in parts}
+        parts = self.asking.parts()[:_MOST_COUNTED]
+        counts = {part: self._words.count(any_form(part), MOST) for part in parts}
         parts = sorted((part for part in parts if counts[part]), key=lambda part: counts[part])
         del parts[_MOST_UNITS:]
         if not parts:
-            return self._rank([]) if self._alike else []
+            if not self._alike:
+                return []
+            self._notes.append("no turn holds any of these words: this is what is nearest to them")
+            return self._rank([])
         light = self._light(parts, counts)
         if self._required:
             among = Wanted(self._required)
             rows = set(self._quoting())
         elif light:
             # Turns that hold none of these words but frequent ones are left out.
-            among = _any_form(*light, excluded=self._excluded)
+            among = any_form(*light, excluded=self._excluded)
             rows = set()
             for part in light:
-                rows.update(self._words.matching(_any_form(part, excluded=self._excluded)))
+                rows.update(self._words.matching(any_form(part, excluded=self._excluded)))
             rows = self._passing(rows)
         else:
-            among = _any_form(*parts, excluded=self._excluded)
+            among = any_form(*parts, excluded=self._excluded)
             rows = set(self._rows(among))
         held = []
         # Of words that stand everywhere, not every turn is fetched to rank the newest.
         near = rows if len(rows) <= _NEWEST else None
         for part in parts:
             holding = rows.intersection(
-                self._words.matching(_any_form(part, among=among), near=near)
+                self._words.matching(any_form(part, among=among), near=near)
             )
             if holding:
-                held.append(Held(holding, counts[part], is_name=self._is_name(part)))
+                held.append(Held(holding, counts[part], is_name=self.asking.is_name(part)))
         return self._rank(held)
 
     def _quoting(self) -> Collection[int]:
@@ -282,7 +242,7 @@ class Finding:
                 turn: Facts(
                     known[turn].size,
                     known[turn].age,
-                    is_named=known[turn].role in self._named,
+                    is_named=known[turn].role in self.asking.named,
                     is_asking=known[turn].asks,
                 )
                 for turn in turns
@@ -330,38 +290,3 @@ class Finding:
         return all(holds(unit, text) for unit in checked) and not any(
             holds(unit, text) for unit in query.excluded
         )
-
-
-def _tells(word: str) -> bool:
-    """Whether a part of an identifier is worth looking for by itself."""
-    return word not in STOP_WORDS and (len(word) > 1 or not word.isascii())
-
-
-def _any_form(*parts: Unit, **more: Any) -> Wanted:
-    """Return what holds one of *parts*, or another form of one that is a single word."""
-    units: list[Unit] = []
-    for part in parts:
-        units.append(part)
-        if not part.needs_text and len(part.asked) == 1:
-            forms = other_forms(part.asked[0])
-            units += (Unit(form, (form,), (form,), (stem(form),)) for form in forms)
-    return Wanted(units, is_any=True, **more)
-
-
-def _role_numbers(wanted: Collection[str] | None, roles: dict[int, str]) -> set[int] | None:
-    if wanted is None:
-        return None
-    found = {number for number, name in roles.items() if name in wanted}
-    # What an import kept, and nobody said, goes by the name of an event.
-    return found | {UNSAID} if EVENT in wanted else found
-
-
-def _named_roles(query: Query, roles: dict[int, str]) -> dict[int, tuple[str, ...]]:
-    """Return the roles that the query names, each with the words of its name."""
-    said = set(query.words)
-    named = {}
-    for number, name in roles.items():
-        words = tuple(asked_for(name))
-        if words and name.lower() not in _COMMON_ROLES and said.issuperset(words):
-            named[number] = words
-    return named

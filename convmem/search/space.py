@@ -194,12 +194,12 @@ class Space:
     @property
     def has_less(self) -> bool:
         """Whether some of what is asked for can be asked for."""
-        return self._finding is not None and self._finding.has_less
+        return self._finding is not None and self._finding.asking.has_less
 
     @property
     def is_one_thing(self) -> bool:
         """Whether one thing is asked for, which may have parts."""
-        return self._finding is not None and self._finding.is_one_thing
+        return self._finding is not None and self._finding.asking.is_one_thing
 
     def fits(self, mode: str, cursor: Cursor | None) -> Iterator[Fit]:
         """Yield what fits, best first; see ``Finding.fits``."""

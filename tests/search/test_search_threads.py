@@ -57,7 +57,7 @@ def test_what_a_thread_recorded_it_finds_at_once(tmp_path, meanwhile):
                         missed.append(word)
                     if mine == 0 and nth % 10 == 1:
                         meanwhile(archive, tmp_path)
-            except Exception as error:  # noqa: BLE001 - told below
+            except Exception as error:
                 failed.append(error)
 
         threads = [threading.Thread(target=work, args=(mine,)) for mine in range(THREADS)]

@@ -17,6 +17,7 @@ from convmem.search.index.database import BLOCK, UNSAID
 from convmem.search.index.turn_facts import Place
 from convmem.search.reading import TurnReader
 from convmem.search.said import text_of
+from convmem.search.semantic.blanking import alone_with_vectors
 from convmem.search.semantic.positions import NONE, Positions
 from convmem.search.semantic.texts import MOST_CHARACTERS, key_of, said_for_meaning
 from convmem.search.semantic.vectors import VectorFile
@@ -66,7 +67,9 @@ class Making:
         self._embedder = embedder
         self._observer = observer
         self._positions = Positions(database.connection, embedder.name)
-        self._file = VectorFile.open(folder, embedder.name, embedder.dimensions, is_writer=True)
+        self._folder = folder
+        with alone_with_vectors(folder):
+            self._file = VectorFile.open(folder, embedder.name, embedder.dimensions, is_writer=True)
         self._generation = self._file.generation
         if self._positions.generation() != self._generation:
             with self._writing():
@@ -201,7 +204,10 @@ class Making:
         for start in range(0, len(order), _TEXTS_AT_ONCE):
             keys = order[start : start + _TEXTS_AT_ONCE]
             vectors = self._embedder.embed([texts[key] for key in keys])
-            first = self._file.append(keys, vectors)
+            with alone_with_vectors(self._folder):
+                # What was scrubbed since these texts were read is not to come back.
+                self._check()
+                first = self._file.append(keys, vectors)
             found.update(zip(keys, range(first, first + len(keys)), strict=True))
             self._observer.advanced(TASK, sum(len(texts[key]) for key in keys))
         return found
@@ -219,5 +225,8 @@ class Making:
             used = self._positions.used(self._file.count)
             unused = int(np.count_nonzero(~used))
             if unused and (is_thorough or unused * _UNUSED_SHARE >= len(used)):
-                moved = self._file.rewrite(np.flatnonzero(used))
-                self._positions.move(moved, self._file.generation)
+                with alone_with_vectors(self._folder):
+                    self._check()
+                    moved = self._file.rewrite(np.flatnonzero(used))
+                self._generation = self._file.generation
+                self._positions.move(moved, self._generation)

@@ -14,6 +14,7 @@ import hashlib
 import os
 import time
 import zlib
+from contextlib import suppress
 
 import numpy as np
 
@@ -50,7 +51,8 @@ class VectorFile(Records):
         name: The file's name in its folder.
         dimensions: How many numbers a vector has.
         count: How many vectors there are: positions are 0 to ``count - 1``.
-        generation: Changes when positions do: with ``rewrite``, and when the file begins anew.
+        generation: Changes when positions do: with ``rewrite``, when the file begins anew, and
+            when vectors are blanked.
         begun_anew: Why what was there could not be used; ``None`` mostly.
     """
 
@@ -233,12 +235,21 @@ class VectorFile(Records):
             count = vector_header.count_in(data, self.generation)
             if count is not None:
                 break
+            self._look_for_another_generation()
             time.sleep(0 if look < _LOOKS // 2 else 0.001)
         else:
             raise _Damaged("was damaged")
         # One that was copied while it grew may be shorter than it says.
         there = (os.fstat(self._fd).st_size - vector_header.BYTES) // self._size
         self.count = min(count, there)
+
+    def _look_for_another_generation(self) -> None:
+        """Be of the one that is there by now: what is scrubbed is blanked in place."""
+        with suppress(_Damaged):  # it is just being written, or stays so: the count will tell
+            generation = self._read_about()
+            if generation != self.generation:
+                self._forget()
+                self.generation = generation
 
     def _make(self) -> None:
         self._replace(iter([self._header(os.urandom(16), 0)]))
