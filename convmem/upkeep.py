@@ -186,10 +186,11 @@ class Upkeep:
         """Remove what one turn said, everywhere and for good; a marker stays in its place.
 
         From the log, also a compressed one, which becomes plain; from the trash; from damaged bytes
-        in the quarantine; and files that killed processes left. What stays has the turn's id,
-        ``seq``, time and role, ``content`` ``""`` and ``meta`` ``{"scrubbed": time}``. A retry of
-        it is answered with that. Others may read and write meanwhile. Reads all that there is of
-        the conversation, and writes anew each file that held the turn: room is needed for that.
+        in the quarantine; files that killed processes left; the index; and its vector. What stays
+        has the turn's id, ``seq``, time and role, ``content`` ``""`` and ``meta``
+        ``{"scrubbed": time}``. A retry of it is answered with that. Others may read and write
+        meanwhile. Reads all that there is of the conversation, and the files of vectors, and writes
+        anew each file of turns that held it: room is needed for that.
 
         Not reached are copies elsewhere: other turns and conversations that say the same, backups,
         snapshots of the file system, and blocks of the disk that are free now. The keep-list of

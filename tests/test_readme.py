@@ -246,7 +246,7 @@ def test_the_turn_that_is_shown_is_a_good_one():
 
 
 # Their files are named without the folder.
-_FOLDERS = ("log", "stores", "context", "formats", "transfer")
+_FOLDERS = ("log", "stores", "search", "context", "formats", "transfer")
 
 
 def test_the_layout_is_the_real_one():

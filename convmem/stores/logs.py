@@ -110,6 +110,8 @@ def forget_words(folder: Folder) -> None:
         inner = folder.existing_subfolder(INDEX_FOLDER)
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise storage_error(error, f"cannot open {folder.path}/{INDEX_FOLDER}") from error
     try:
         remove_index(inner)
     except OSError as error:

@@ -78,7 +78,13 @@ def without_index() -> Iterator[None]:
         folder.close()
         raise NoIndex("none is wanted here")
 
-    with _in_place_of(database.Database, "open", classmethod(refuse)):
+    def have_none(cls: type, folder: Folder) -> None:
+        folder.close()
+
+    with (
+        _in_place_of(database.Database, "open", classmethod(refuse)),
+        _in_place_of(database.Database, "as_it_is", classmethod(have_none)),
+    ):
         yield
 
 

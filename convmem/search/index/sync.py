@@ -30,9 +30,6 @@ TASK = "indexing"
 
 # The stamp of no file.
 _DISTRUSTED = "-"
-# Those who write all the time do not keep a search from its end: what was there when it began is
-# in after the first round, and what moved meanwhile after the second.
-_ROUNDS = 3
 _MOST_ROUNDS = 100
 
 
@@ -60,13 +57,15 @@ def bring_in_step(
     failed: dict[str, ConvmemError] = {}
     try:
         _distrust(database, distrusted)
-        for nth in range(_MOST_ROUNDS):
+        # One round takes in all that was there when it began; those who write all the time do not
+        # keep a search from its end.
+        for _ in range(_MOST_ROUNDS):
             todo = _changed(database, logs, namespace, failed)
             if todo is None:
                 break
             one = _Round(database, logs, namespace, observer, failed)
             one.run(*todo)
-            if nth + 1 >= _ROUNDS and not one.was_overtaken:
+            if one.is_whole:
                 break
     except sqlite3.OperationalError as error:
         database.roll_back()
@@ -128,13 +127,14 @@ class _Round:
         self._namespace = namespace
         self._observer = observer
         self._failed = failed
-        self.was_overtaken = False
+        self.is_whole = True
 
     def run(self, todo: dict[str, str], gone: list[str]) -> None:
         """Take in the logs of *todo*, and forget *gone*."""
         self._observer.started(TASK, sum(map(size_in, todo.values())))
         self._writer.begin()
-        self._writer.renew_if_worn_out()
+        if self._writer.renewed_if_worn_out():
+            self.is_whole = False  # what did not change is to be taken in, too
         for name in gone:
             if self._logs.stamp(self._namespace, name) is None:
                 self._writer.forget(name)
@@ -185,7 +185,7 @@ class _Round:
                 ).run()
         except Overtaken:
             self._writer.fresh.clear()
-            self.was_overtaken = True
+            self.is_whole = False
         except FileNotFoundError:
             self._writer.forget(name)
         except OSError as error:

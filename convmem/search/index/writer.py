@@ -61,14 +61,16 @@ class Writer:
         """Whether so much was done that it should be kept."""
         return self.work >= _STEP_BYTES
 
-    def renew_if_worn_out(self) -> None:
-        """Make the index anew if too much of it is of turns that are gone."""
+    def renewed_if_worn_out(self) -> bool:
+        """Make the index anew if too much of it is of turns that are gone; say if it was."""
         turns, gone = self._sql.execute("select turns, gone from total").fetchone()
         if gone >= _GONE_AT_LEAST and gone * _GONE_SHARE >= turns:
             self._sql.execute("rollback")
             self._database.remake()
             self._sql = self._database.connection
             self.begin()
+            return True
+        return False
 
     # --- rows ----------------------------------------------------------------------------------
 

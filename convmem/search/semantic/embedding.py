@@ -105,8 +105,10 @@ def embed_all(
                     continue
                 except BegunAnew:
                     continue
-            # Opened anew: the index may have been made anew by another process meanwhile.
+            # Opened anew: the index may have been removed, or made anew by another process,
+            # meanwhile. An empty one would have every vector taken for nobody's.
             with _opened(logs, namespace) as database:
+                failed = bring_in_step(database, logs, namespace, observer, distrusted)
                 making = Making(database, logs, namespace, folder, embedder, observer)
                 missing = making.missing()
                 if missing and nth + 1 < _ROUNDS:
