@@ -136,6 +136,7 @@ def test_without_an_index_the_same_is_recalled_and_that_is_said(archive, monkeyp
         raise NoIndex("none today")
 
     monkeypatch.setattr(Database, "open", fail)
+    monkeypatch.setattr(Database, "as_it_is", lambda folder: folder.close())
     other = chat.context(max_turns=10, query=QUESTION)
     assert one.as_messages() == other.as_messages() and {400, 980} <= {*recalled_seqs(other)}
     assert other.notes == ["searched without an index, which takes longer: none today"]

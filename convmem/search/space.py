@@ -165,7 +165,7 @@ class Space:
             with closing(folder):
                 self._nearest = Nearest.open(database, folder, words, self._asked)
         if missing:
-            which = "are" if self._nearest is None else "were found"
+            which = "are" if self._nearest is None else "were"
             self.notes.append(
                 f"{format_count(missing, 'turn')} without a vector {which} found by words only:"
                 " convmem index --semantic makes the vectors"

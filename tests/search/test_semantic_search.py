@@ -533,3 +533,17 @@ def test_without_an_index_words_answer_and_a_note_says_so(archive, monkeypatch):
     assert page.how == "scan"
     assert "by words only" in page.notes[0]
     assert len(page) == 5
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "noise", "short", "shorter"])
+def test_vectors_that_were_removed_or_cut_are_made_again(talk, tmp_path, how):
+    """They are derived: nobody should find nothing for want of a file that may be deleted."""
+    before = texts(talk.search("train at night", semantic=True))
+    (file,) = tmp_path.rglob("vectors-*.bin")
+    if how == "gone":
+        file.unlink()
+    else:
+        data = file.read_bytes()
+        cuts = {"empty": b"", "noise": bytes(range(256)) * 9, "short": data[:-20]}
+        file.write_bytes(cuts.get(how, data[:129]))
+    assert texts(talk.search("train at night", semantic=True)) == before

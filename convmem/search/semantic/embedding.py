@@ -55,8 +55,10 @@ def keep_up(
     positions = Positions(database.connection, embedder.name)
     with _folder(logs, namespace) as folder:
         file = VectorFile.open(folder, embedder.name, embedder.dimensions)
-        is_known = positions.generation() == file.generation
-        if (is_known and positions.is_matched()) or not file.count:
+        noted = positions.generation()
+        is_known = noted == file.generation and not file.is_cut
+        # A file that was removed, or damaged, leaves positions that lead nowhere.
+        if (is_known and positions.is_matched()) or (noted is None and not file.count):
             missing = positions.missing()
             if not missing or missing > FEW:
                 return missing

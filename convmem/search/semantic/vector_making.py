@@ -70,6 +70,8 @@ class Making:
         self._folder = folder
         with alone_with_vectors(folder):
             self._file = VectorFile.open(folder, embedder.name, embedder.dimensions, is_writer=True)
+            if self._file.is_cut:  # then positions lead to what is not there: begin with what is
+                self._file.rewrite(np.arange(self._file.count))
         self._generation = self._file.generation
         if self._positions.generation() != self._generation:
             with self._writing():

@@ -53,6 +53,7 @@ class VectorFile(Records):
         count: How many vectors there are: positions are 0 to ``count - 1``.
         generation: Changes when positions do: with ``rewrite``, when the file begins anew, and
             when vectors are blanked.
+        is_cut: Whether it lacks vectors that it once had.
         begun_anew: Why what was there could not be used; ``None`` mostly.
     """
 
@@ -62,6 +63,7 @@ class VectorFile(Records):
         "_is_writer",
         "begun_anew",
         "generation",
+        "is_cut",
         "name",
     )
 
@@ -76,6 +78,7 @@ class VectorFile(Records):
     def _forget(self) -> None:
         super()._forget()
         self.generation = b""
+        self.is_cut = False
 
     @classmethod
     def open(
@@ -242,6 +245,7 @@ class VectorFile(Records):
         # One that was copied while it grew may be shorter than it says.
         there = (os.fstat(self._fd).st_size - vector_header.BYTES) // self._size
         self.count = min(count, there)
+        self.is_cut = count > there
 
     def _look_for_another_generation(self) -> None:
         """Be of the one that is there by now: what is scrubbed is blanked in place."""
