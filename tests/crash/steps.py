@@ -7,6 +7,7 @@ got no answer.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -275,6 +276,21 @@ class List:
         with instead(facts, "_WORTH_BYTES", 0), instead(facts_index, "_LITTER_SECONDS", -1e9):
             archive.overview(count=True, failed=lambda name, error: None)
             archive.health()
+
+
+@dataclass(frozen=True)
+class Index:
+    """A place is made for an index of words, and perhaps the file that SQLite fills."""
+
+    is_made: bool = False
+    is_retried: ClassVar[bool] = True
+
+    def do(self, archive: Archive, told: Told) -> None:
+        place = archive._store.logs.index_folder("default", create=True)
+        assert place is not None
+        if self.is_made:
+            os.close(place.open_file("search-0.sqlite", os.O_WRONLY | os.O_CREAT))
+        place.close()
 
 
 @dataclass(frozen=True)
