@@ -555,8 +555,13 @@ def _well_used(home: Path) -> Path:
             chat = opened.conversation(name)
             chat.record_many([("user", f"And by train? {n} " + "word " * 20) for n in range(200)])
             chat.compact(RetentionPolicy(keep_last=100))
+            chat.record("user", "I paint the fence.", meta={"project": "home"})
             chat.record("user", "sesame", id="0195f3a2-7c41-7c2e-9d0a-3b6a52f0c1de")
             chat.update_state({"session": "s1"})
+        # What the examples of search and grep look for, as often as they show it.
+        said = "TODO: the night train to Oslo in Norway leaves in the wrong time zone: deadlock, a[0].b"
+        opened.conversation("travel").record_many([("user", f"{said} {n}") for n in range(12)])
+        opened.conversation("travel").record("user", "To Oslo by ferry, then.")
     (archive / FILE_NAME).write_text("[[retention]]\nkeep_last = 90\n")
     turn = '{"continuation_id": "supper", "role": "user", "content": "Leeks?"}\n'
     for file in ("turns.jsonl", "turns-of-many-conversations.jsonl"):

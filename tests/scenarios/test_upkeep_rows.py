@@ -139,7 +139,7 @@ def test_nobody_learns_by_trying_an_id_what_another_tenant_said(cli):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ("search trains", "search"),
+        ("replay trains", "replay"),
         ("context trip --tokenizer nosuch", "nosuch"),
         ("context trip --format xml", "xml"),
         ("stats --semantic", "--semantic"),
