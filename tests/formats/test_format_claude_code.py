@@ -23,7 +23,7 @@ from convmem.formats import claude_code
 from convmem.formats.protocol import EVENT
 from convmem.formats.reading.samples import Sample
 
-few = settings(max_examples=300, deadline=None)
+few = settings(max_examples=150, deadline=None)
 
 SESSION = "7acd37a8-2745-4b58-a8a9-46164b22ad9e"
 OTHER = "2c5941bd-b9de-41d6-9414-221d175776f7"

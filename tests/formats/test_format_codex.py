@@ -13,7 +13,7 @@ from convmem.formats import codex
 from convmem.formats.openai.response_items import ITEMS
 from convmem.formats.protocol import EVENT
 
-few = settings(max_examples=300, deadline=None)
+few = settings(max_examples=150, deadline=None)
 
 PARENT = "019f5c5a-eb02-7ff0-90af-653b66eba9f4"
 CHILD = "019f6000-0000-7000-8000-000000000001"

@@ -11,7 +11,7 @@ from test_model import Conversations
 
 from convmem.log.compressed import cold_compress, cold_pack, cold_read
 
-EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "30"))
 
 
 class ColdConversations(Conversations):

@@ -26,7 +26,7 @@ from convmem.log import codec, durability, files, heal
 from convmem.log.removing import rewrite
 from convmem.turns import draft
 
-EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "50"))
 
 CONTENTS = st.sampled_from(
     ["a", "", "\u2028\n", {"_c": "0"}, ["x", None, 2**64], ',"_b":["9f3a01bc",0,2]', "long " * 60]

@@ -23,7 +23,7 @@ from convmem import Archive, ConversationNotFound, Observer, RetentionPolicy
 from convmem.log import append, durability, files, heal, state
 from convmem.log.removing import compact
 
-EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "60"))
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

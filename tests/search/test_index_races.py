@@ -24,7 +24,7 @@ from convmem.search.index import catching_up, writer
 from convmem.search.index.catching_up import CatchingUp
 from convmem.search.index.writer import Writer
 
-EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "10"))
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 QUERIES = ("common", "word7 word8", '"word11 common"', "nowhere")
 
