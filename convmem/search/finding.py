@@ -8,7 +8,7 @@ at once. Of words that stand in more turns than that, the newest turns are ranke
 from __future__ import annotations
 
 from heapq import nlargest
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from convmem.search.asking import Asking, any_form, role_numbers
 from convmem.search.index.rows import micros_of
@@ -22,7 +22,7 @@ from convmem.search.said import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from typing import Protocol
 
     from convmem.log.read import StoredTurn
@@ -56,6 +56,9 @@ MOST = 10_000
 """So many turns that hold a word are looked at for it; beyond that only the newest."""
 
 _NEWEST = 500
+# So many of the best are ranked with all that stands beside them; the others come behind. More
+# changes no figure of tests/benchmarks/retrieval.py.
+_BEST = 200
 # So many turns are told to be alike in meaning; more where the turn's own line must tell the rest.
 _MOST_ALIKE = 200
 _MOST_ALIKE_CHECKED = 2000
@@ -136,7 +139,7 @@ class Finding:
             if self._holds(stored, mode):
                 yield Fit(each.row, each.score, age, stored, is_match=self._is_match(each))
 
-    def _ranked(self, mode: str) -> list[Ranked]:
+    def _ranked(self, mode: str) -> Iterable[Ranked]:
         if mode == ALL:
             return self._all()
         if mode == MEANING and self._nearest is not None:
@@ -145,34 +148,40 @@ class Finding:
             most = _MOST_ALIKE_CHECKED if self._query.meta else _MOST_ALIKE
             self._alike = self._nearest(self._passes, most, among)
             # What only stands beside the least alike says nothing of what was asked.
-            return [each for each in self._some() if each.score > 0 or self._is_match(each)]
+            return (each for each in self._some() if each.score > 0 or self._is_match(each))
         return self._whole_first(self._some())
 
-    def _whole_first(self, ranked: list[Ranked]) -> list[Ranked]:
+    def _whole_first(self, some: Iterable[Ranked]) -> Iterator[Ranked]:
         """Put before all others the turns that hold everything: too few to fill a page."""
         whole = {fit.turn for fit in self.fits(ALL, None)}
+        if not whole:
+            yield from some
+            return
+        ranked = list(some)
         top = ranked[0].score if ranked else 0.0
-        first = [Ranked(each.row, top + each.score, True) for each in ranked if each.row in whole]
-        return first + [each for each in ranked if each.row not in whole]
+        for each in ranked:
+            if each.row in whole:
+                yield Ranked(each.row, top + each.score, True)
+        yield from (each for each in ranked if each.row not in whole)
 
     def _is_match(self, ranked: Ranked) -> bool:
         return ranked.is_match or (self._alike is not None and ranked.row in self._alike)
 
-    def _all(self) -> list[Ranked]:
+    def _all(self) -> Iterable[Ranked]:
         units = self.asking.units()[:_MOST_COUNTED]
         if not units:
             return self._newest() if self._query.is_narrowed else []
         wanted = Wanted(units, excluded=self._excluded)
         rows = self._rows(wanted)
         # What all hold is worth the same to each: one unit stands for it.
-        return [each for each in self._rank([Held(rows, len(rows))]) if each.is_match]
+        return (each for each in self._rank([Held(rows, len(rows))]) if each.is_match)
 
     def _newest(self) -> list[Ranked]:
         """Return the newest of the turns that pass, where nothing is asked for but that."""
         turns = self._words.newest(None, _NEWEST, self._passes)
         return [Ranked(turn, 0.0, True) for turn in turns]
 
-    def _some(self) -> list[Ranked]:
+    def _some(self) -> Iterable[Ranked]:
         parts = self.asking.parts()[:_MOST_COUNTED]
         counts = {part: self._words.count(any_form(part), MOST) for part in parts}
         parts = sorted((part for part in parts if counts[part]), key=lambda part: counts[part])
@@ -229,7 +238,7 @@ class Finding:
         facts = self._words.facts
         return {turn for turn in turns if self._passes(facts[turn])}
 
-    def _rank(self, held: list[Held]) -> list[Ranked]:
+    def _rank(self, held: list[Held]) -> Iterator[Ranked]:
         words = self._words
         known = words.facts
 
@@ -262,19 +271,20 @@ class Finding:
             facts=facts,
             tell_when=tell_when if asks_when(self._query.text) else None,
             alike=self._alike,
-            most=_NEWEST,
+            most=_BEST,
         )
-        return ranked + self._rest(held, ranked)
+        return chain(ranked, self._rest(held, ranked))
 
-    def _rest(self, held: list[Held], ranked: list[Ranked]) -> list[Ranked]:
-        """Return what holds something and was not ranked, since so much fits better: the newest
+    def _rest(self, held: list[Held], ranked: list[Ranked]) -> Iterator[Ranked]:
+        """Yield what holds something and was not ranked, since so much fits better: the newest
         first, behind all that was."""
         seen = {each.row for each in ranked}
         rest = {row for unit in held for row in unit.rows if row not in seen}
         least = ranked[-1].score if ranked else 0.0
         facts = self._words.facts
         rows = sorted(self._passing(rest), key=lambda row: facts[row].age, reverse=True)
-        return [Ranked(row, least - abs(least) / 2 - 1.0, True) for row in rows]
+        for row in rows:
+            yield Ranked(row, least - abs(least) / 2 - 1.0, True)
 
     def _holds(self, stored: StoredTurn, mode: str) -> bool:
         """Whether a turn holds what the index alone could not tell."""
