@@ -104,7 +104,6 @@ Examples:
   convmem search oslo -train -r user
   convmem search 'paint* role:user id:oslo-trip meta.project:home'
   convmem search deadlock --group --all-namespaces
-  convmem index --semantic && convmem search --semantic 'how do we get to Norway?'
   convmem search deadlock --json | jq -r '[.continuation_id, .seq, .snippet] | @tsv'
 
 QUERY is any text: words in any form (run finds running), "phrases" as they are written, begin*,
