@@ -559,7 +559,7 @@ def _well_used(home: Path) -> Path:
             chat.record("user", "sesame", id="0195f3a2-7c41-7c2e-9d0a-3b6a52f0c1de")
             chat.update_state({"session": "s1"})
         # What the examples of search and grep look for, as often as they show it.
-        said = "TODO: the night train to Oslo in Norway leaves in the wrong time zone: deadlock, a[0].b"
+        said = "TODO: the night train to Oslo leaves in the wrong time zone: deadlock, a[0].b"
         opened.conversation("travel").record_many([("user", f"{said} {n}") for n in range(12)])
         opened.conversation("travel").record("user", "To Oslo by ferry, then.")
     (archive / FILE_NAME).write_text("[[retention]]\nkeep_last = 90\n")
