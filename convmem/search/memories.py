@@ -220,7 +220,7 @@ class _Past(Space):
         """Return what fits and is wanted, best first."""
         found: list[Memory] = []
         known: set[object] = set()
-        is_quoted = all(unit.is_exact for unit in self._query.units)
+        is_quoted = self._finding is not None and self._finding.asking.is_quoted
         for fit in self.fits(ALL if is_quoted else SOME, None):
             turn, in_trash = fit.stored.turn, is_trashed(fit.turn)
             key: object = turn.seq or turn.id or (fit.turn,)

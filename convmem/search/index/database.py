@@ -100,21 +100,19 @@ class Database:
         self._is_fixed = is_fixed
         self._beside: tuple[int, ...] | None = None
         if is_fixed:
-            self.file = index_file(folder)
-            self.connection = _fixed(folder, self.file)
+            self.connection, self.file = _fixed(folder)
             return
         with alone_with_index(folder):
             try:
-                self.connection = _connected(folder)
+                self.connection, self.file = _connected(folder)
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 _refuse_hopeless(error, folder)
                 remove_index_files(folder)
                 try:
-                    self.connection = _connected(folder)
+                    self.connection, self.file = _connected(folder)
                 except sqlite3.DatabaseError as again:
                     _refuse_hopeless(again, folder)
                     raise NoIndex(f"the index in {folder.path}: {again}") from again
-            self.file = index_file(folder)
 
     @classmethod
     def open(cls, folder: Folder) -> Database:
@@ -176,7 +174,7 @@ class Database:
     def _files(self) -> tuple[int, ...] | None:
         """Return which file the database is, and which its log; ``None`` where one is gone."""
         try:
-            found = self._folder.stat(self.file or "")
+            found = self._folder.stat(self.file)
             if self._is_fixed:
                 return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
             return found.st_ino, self._folder.stat(f"{self.file}-wal").st_ino
@@ -195,8 +193,7 @@ class Database:
         with alone_with_index(folder):
             if index_file(folder) == self.file:
                 remove_index_files(folder)
-            self.connection = _connected(folder)
-            self.file = index_file(folder)
+            self.connection, self.file = _connected(folder)
 
     def begin(self) -> None:
         """Begin to write; others who write wait until ``commit``.
@@ -237,8 +234,8 @@ def _in_uri(path: str) -> str:
     )
 
 
-def _connected(folder: Folder) -> sqlite3.Connection:
-    """Return a connection that has all files of the index open; for who is alone with it."""
+def _connected(folder: Folder) -> tuple[sqlite3.Connection, str]:
+    """Return a connection to the index, and its file's name; for who is alone with it."""
     # Never opened but by SQLite: to close a file lets go of all locks that this process has on it.
     found = index_file(folder)
     if found is not None and not stat.S_ISREG(folder.stat(found).st_mode):
@@ -259,21 +256,22 @@ def _connected(folder: Folder) -> sqlite3.Connection:
             os.chmod(file, FILE_MODE, dir_fd=folder.fd)
         version = connection.execute("pragma user_version").fetchone()[0]
         if version != _VERSION:
-            _make(connection, version)
+            _make(connection)
         connection.execute("pragma synchronous = normal")
         connection.execute(f"pragma cache_size = -{_CACHE_KIB}")
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, file
 
 
-def _fixed(folder: Folder, file: str | None) -> sqlite3.Connection:
-    """Return a connection that reads a database to which nobody writes.
+def _fixed(folder: Folder) -> tuple[sqlite3.Connection, str]:
+    """Return a connection that reads a database to which nobody writes, and its file's name.
 
     Raises:
         NoIndex: There is none, or its end stands in a file that only a writer can read.
     """
+    file = index_file(folder)
     if file is None or not stat.S_ISREG(folder.stat(file).st_mode):
         raise NoIndex("there is none")
     if folder.has(f"{file}-wal") and folder.stat(f"{file}-wal").st_size:
@@ -286,10 +284,10 @@ def _fixed(folder: Folder, file: str | None) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, file
 
 
-def _make(connection: sqlite3.Connection, version: int) -> None:
+def _make(connection: sqlite3.Connection) -> None:
     """Lay the tables out, unless another process just did."""
     connection.execute("pragma journal_mode = wal")
     connection.execute("begin immediate")
