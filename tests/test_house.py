@@ -57,8 +57,10 @@ FLOORS = {
     "upkeep": 6,
     "conversation": 6,
     "maintenance": 6,
-    "transfer": 7,
     "archive": 6,
+    "transfer": 7,
+    "aio": 7,
+    "adapters": 8,
     "cli": 8,
 }
 # The front door shows what is inside, and the back door leads to the command line.
