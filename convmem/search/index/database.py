@@ -98,18 +98,18 @@ class Database:
         """See ``open`` and ``as_it_is``."""
         self._folder = folder
         self._is_fixed = is_fixed
-        self._beside: tuple[int, ...] | None = None
         if is_fixed:
             self.connection, self.file = _fixed(folder)
+            self._opened = self._files()
             return
         with alone_with_index(folder):
             try:
-                self.connection, self.file = _connected(folder)
+                self._connect()
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 _refuse_hopeless(error, folder)
                 remove_index_files(folder)
                 try:
-                    self.connection, self.file = _connected(folder)
+                    self._connect()
                 except sqlite3.DatabaseError as again:
                     _refuse_hopeless(again, folder)
                     raise NoIndex(f"the index in {folder.path}: {again}") from again
@@ -162,14 +162,21 @@ class Database:
         """Begin to read: all that is read until ``close`` was so at one moment."""
         self.connection.execute("begin")
         self.connection.execute("select 1 from total").fetchone()
-        self._beside = self._files()
 
     def is_current(self) -> bool:
-        """Whether the files are those that were there when it was begun to ``look``.
+        """Whether the files are those that SQLite has opened.
 
-        Where somebody removed one of them under SQLite, what was read may be of an earlier state.
+        Where somebody removed one of them under SQLite, what was read may be of an earlier state,
+        or of a file that others wrote to without our knowing each other.
         """
-        return self._beside is not None and self._beside == self._files()
+        return self._opened is not None and self._opened == self._files()
+
+    def _connect(self) -> None:
+        """Connect; for who is alone with the index."""
+        self.connection, self.file = _connected(self._folder)
+        # While we are alone nobody makes the files that SQLite has just opened: those that are
+        # there now are the same. Later they might be some that others made in their place.
+        self._opened = self._files()
 
     def _files(self) -> tuple[int, ...] | None:
         """Return which file the database is, and which its log; ``None`` where one is gone."""
@@ -193,7 +200,7 @@ class Database:
         with alone_with_index(folder):
             if index_file(folder) == self.file:
                 remove_index_files(folder)
-            self.connection, self.file = _connected(folder)
+            self._connect()
 
     def begin(self) -> None:
         """Begin to write; others who write wait until ``commit``.
