@@ -22,6 +22,7 @@ from convmem.errors import ConversationNotFound
 from convmem.progress import Observer
 from convmem.search.index import catching_up, writer
 from convmem.search.index.catching_up import CatchingUp
+from convmem.search.index.database import Database
 from convmem.search.index.writer import Writer
 
 EXAMPLES = int(os.environ.get("CONVMEM_EXAMPLES", "10"))
@@ -256,3 +257,18 @@ def test_searches_see_what_was_answered_before_they_began(tmp_path, seed, remove
         for child in searching:
             os.waitpid(child, 0)
     assert not complaints.exists(), complaints.read_text()
+
+
+def test_who_lost_a_file_of_the_index_believes_nothing_it_reads(root):
+    """``.index`` was cleaned in the middle of an opening: two would write one file by two logs."""
+    _search_all(root)
+    with _opened(root) as archive:
+        logs = archive._store.logs
+        with Database.open(logs.index_folder("default", create=False)) as first:
+            for left in (root / "default" / ".index").glob("*.sqlite-*"):
+                left.unlink()
+            with Database.open(logs.index_folder("default", create=False)) as second:
+                first.look()
+                second.look()
+                assert second.is_current()
+                assert not first.is_current()
