@@ -37,7 +37,7 @@ BLOCK = 256
 UNSAID = 0
 
 # Another layout, or other words made of a text: the file is made anew.
-_VERSION = 3
+_VERSION = 4
 # How long to wait for another process that writes. Each of its steps takes a second or two.
 _PATIENCE_SECONDS = 60.0
 # What FTS5 gathers in memory before it writes: fewer, larger pieces, a fifth less time.
@@ -62,10 +62,10 @@ create table role (role integer primary key, name text not null unique, turns in
 create trigger gone after delete on turn
     begin update role set turns = turns - 1 where role = old.role; end;
 create table total (
-    one integer primary key check (one = 1), turns integer not null, characters integer not null,
-    gone integer not null, blocks integer not null
+    one integer primary key check (one = 1), turns integer not null, gone integer not null,
+    blocks integer not null
 );
-insert into total values (1, 0, 0, 0, 0);
+insert into total values (1, 0, 0, 0);
 create table vectors (
     block integer primary key, upto integer not null, positions blob not null
 );
@@ -76,7 +76,6 @@ create table embedder (
 create virtual table words using fts5 (
     text, content = '', columnsize = 0, detail = 'none', tokenize = 'porter ascii'
 );
-create virtual table terms using fts5vocab (words, instance);
 insert into words (words, rank) values ('hashsize', {_HASH_BYTES});
 pragma user_version = {_VERSION};
 """

@@ -39,7 +39,7 @@ class Lookup:
         """Search all logs, or only those whose files have one of *names*."""
         self._sql = database.connection
         self.facts: dict[int, Facts] = {}
-        self.turns, self.characters, gone = self._row("select turns, characters, gone from total")
+        self.turns, gone = self._row("select turns, gone from total")
         self._has_gone = bool(gone)
         self._ranges: list[Range] | None = None
         self._logs: dict[int, int] = {}  # of each block that was met
@@ -60,14 +60,10 @@ class Lookup:
                 )
             )
         self._ranges = _joined(sorted(blocks))
-        counts = [
-            self._row(
-                "select count(*), ifnull(sum(size), 0) from turn where turn between ? and ?", *each
-            )
+        self.turns = sum(
+            self._row("select count(*) from turn where turn between ? and ?", *each)[0]
             for each in self._ranges
-        ]
-        self.turns = sum(count for count, _ in counts)
-        self.characters = sum(size for _, size in counts)
+        )
 
     @property
     def ranges(self) -> list[Range]:

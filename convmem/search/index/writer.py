@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from convmem.search.index.database import Database
     from convmem.search.index.rows import Row
 
-    # turn, seq, mark, place, size
-    Old: TypeAlias = tuple[int, int | None, int, int, int]
+    # turn, seq, mark, place
+    Old: TypeAlias = tuple[int, int | None, int, int]
 
 _STEP_BYTES = 32 << 20
 # Words of turns that are gone cost time and room: then the index is made anew.
@@ -82,8 +82,7 @@ class Writer:
         ).fetchall()
         for block, used in blocks:
             yield self._sql.execute(
-                "select turn, seq, mark, place, size from turn"
-                " where turn between ? and ? order by turn",
+                "select turn, seq, mark, place from turn where turn between ? and ? order by turn",
                 (block * BLOCK, block * BLOCK + used - 1),
             ).fetchall()
 
@@ -95,8 +94,7 @@ class Writer:
         if block is None:
             return []
         return self._sql.execute(
-            "select turn, seq, mark, place, size from turn"
-            " where turn between ? and ? and place >= ?",
+            "select turn, seq, mark, place from turn where turn between ? and ? and place >= ?",
             (block * BLOCK, block * BLOCK + BLOCK - 1, place),
         ).fetchall()
 
@@ -143,24 +141,19 @@ class Writer:
             "update role set turns = turns + ? where role = ?",
             [(turns, self._role(role)) for role, turns in spoken.items()],
         )
-        self._sql.execute(
-            "update total set turns = turns + ?, characters = characters + ? where one = 1",
-            (len(fresh), sum(len(row[4]) for row in fresh)),
-        )
+        self._sql.execute("update total set turns = turns + ? where one = 1", (len(fresh),))
         fresh.clear()
 
     def drop(self, rows: Iterable[Old]) -> None:
         """Drop rows that were known."""
-        turns = characters = 0
+        turns = 0
         for row in rows:
             self._sql.execute("delete from turn where turn = ?", (row[0],))
             turns += 1
-            characters += row[4]
         if turns:
             self._sql.execute(
-                "update total set turns = turns - ?, characters = characters - ?, gone = gone + ?"
-                " where one = 1",
-                (turns, characters, turns),
+                "update total set turns = turns - ?, gone = gone + ? where one = 1",
+                (turns, turns),
             )
 
     def drop_all(self, log: int) -> None:
