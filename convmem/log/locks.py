@@ -167,6 +167,27 @@ class SidecarLock:
         )
 
 
+class held:  # noqa: N801 - read as a verb: with held(...)
+    """Hold the lock of *name* for a ``with`` block, and give its descriptor back behind it.
+
+    Raises (on entering):
+        LockTimeout, StorageError: It is not to be had.
+    """
+
+    __slots__ = ("_lock", "_timeout_seconds")
+
+    def __init__(self, folder: Folder, name: str, timeout_seconds: float) -> None:
+        self._lock = SidecarLock(folder, name)
+        self._timeout_seconds = timeout_seconds
+
+    def __enter__(self) -> None:
+        self._lock.acquire(self._timeout_seconds)
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+        self._lock.close()
+
+
 def is_held(folder: Folder, file_name: str) -> bool:
     """Whether somebody holds the lock *file_name* in the lock folder just now.
 

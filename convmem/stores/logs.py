@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
 
 from convmem.errors import storage_error
-from convmem.log.locks import SidecarLock
+from convmem.log.locks import held
 from convmem.log.read import Reader
 from convmem.stores.log_files import COMPRESSED, PLAIN, is_of_a_log, stamp_of, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container
 
     from convmem.log.files import Folder
     from convmem.stores.places import Places
@@ -67,8 +66,7 @@ def _index_files(inner: Folder) -> list[str]:
     return [entry.name for entry in inner.entries() if entry.name.startswith(_INDEX[0])]
 
 
-@contextmanager
-def alone_with_index(inner: Folder) -> Iterator[None]:
+def alone_with_index(inner: Folder) -> held:
     """Keep others from opening, making and removing the index of words meanwhile.
 
     Two that are made at once would each be filled, and one of them for nothing.
@@ -76,13 +74,7 @@ def alone_with_index(inner: Folder) -> Iterator[None]:
     Raises:
         StorageError, LockTimeout: The lock is not to be had.
     """
-    lock = SidecarLock(inner, _INDEX_LOCK)
-    lock.acquire(_PATIENCE_SECONDS)
-    try:
-        yield
-    finally:
-        lock.release()
-        lock.close()
+    return held(inner, _INDEX_LOCK, _PATIENCE_SECONDS)
 
 
 def vectors_file(embedder: str) -> str:

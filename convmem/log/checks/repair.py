@@ -23,7 +23,7 @@ from convmem.log import codec, heal
 from convmem.log.checks import repair_survey
 from convmem.log.checks.repair_survey import make_plan
 from convmem.log.files import check_room, sync_data, write_all
-from convmem.log.locks import SidecarLock
+from convmem.log.locks import held
 from convmem.log.removing.rewrite import Rewrite
 
 TYPE_CHECKING = False
@@ -169,9 +169,7 @@ class _Pin:
 
     def set(self) -> None:
         """Append the mark if it is needed."""
-        lock = SidecarLock(self._folder, self._name)
-        lock.acquire(self._timeout_seconds)
-        try:
+        with held(self._folder, self._name, self._timeout_seconds):
             try:
                 fd = self._folder.open_file(f"{self._name}.jsonl", os.O_RDWR | os.O_APPEND)
             except FileNotFoundError:
@@ -180,9 +178,6 @@ class _Pin:
                 self._set(fd)
             finally:
                 os.close(fd)
-        finally:
-            lock.release()
-            lock.close()
 
     def _set(self, fd: int) -> None:
         size = os.fstat(fd).st_size

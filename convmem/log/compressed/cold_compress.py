@@ -29,7 +29,7 @@ from convmem.log.files import (
     temporary_name,
     write_all,
 )
-from convmem.log.locks import SidecarLock
+from convmem.log.locks import held
 from convmem.log.look import look
 from convmem.log.removing.rewrite import exclusive, find_leftovers, sweep
 
@@ -141,9 +141,7 @@ def _unpack(
     log: Log, report: CompressionReport, timeout_seconds: float, *, even_damaged: bool
 ) -> None:
     """Make it plain under the lock itself: taken by way of the log, damage would be no error."""
-    lock = SidecarLock(log.folder, log.name)
-    lock.acquire(timeout_seconds)
-    try:
+    with held(log.folder, log.name, timeout_seconds):
         if file_of(log.folder, log.name) is None:
             return  # thawed since
         if even_damaged:
@@ -151,9 +149,6 @@ def _unpack(
         else:
             thaw(log.folder, log.name)
         report.outcome = UNCOMPRESSED if report.quarantine is None else SALVAGED
-    finally:
-        lock.release()
-        lock.close()
 
 
 def _tried_to_unpack(log: Log, size: int, *, even_damaged: bool) -> CompressionReport:

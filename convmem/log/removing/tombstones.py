@@ -18,7 +18,7 @@ from convmem.errors import ConvmemError
 from convmem.formats.known import MODULES
 from convmem.log import codec
 from convmem.log.files import read_exactly, temporary_name, write_aside
-from convmem.log.locks import SidecarLock
+from convmem.log.locks import held
 from convmem.log.removing.dropped_lines import whole_lines
 
 TYPE_CHECKING = False
@@ -308,17 +308,7 @@ def _open(folder: Folder, name: str) -> int | None:
         inner.close()
 
 
-class _locked:  # noqa: N801 - read as a verb: with _locked(...)
-    """Whoever writes the file anew keeps others from doing so: they would undo each other's."""
-
-    def __init__(self, folder: Folder, name: str, timeout_seconds: float) -> None:
-        # No id's name holds a "+".
-        self._lock = SidecarLock(folder, f"{name}+tombstones")
-        self._timeout_seconds = timeout_seconds
-
-    def __enter__(self) -> None:
-        self._lock.acquire(self._timeout_seconds)
-
-    def __exit__(self, *exception: object) -> None:
-        self._lock.release()
-        self._lock.close()
+def _locked(folder: Folder, name: str, timeout_seconds: float) -> held:
+    """Keep others from writing the file anew meanwhile: they would undo each other's."""
+    # No id's name holds a "+".
+    return held(folder, f"{name}+tombstones", timeout_seconds)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import zlib
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 from convmem.errors import ConvmemError, StorageError, storage_error
 from convmem.log import codec
 from convmem.log.files import read_exactly, sync_data, write_all_at
-from convmem.log.locks import SidecarLock
+from convmem.log.locks import held
 from convmem.search.said import text_of
 from convmem.search.semantic import vector_header
 from convmem.search.semantic.texts import key_of, said_for_meaning
@@ -87,20 +87,13 @@ class Blanking:
                     blank(folder, name, self._keys, is_last=is_last)
 
 
-@contextmanager
-def alone_with_vectors(folder: Folder) -> Iterator[None]:
+def alone_with_vectors(folder: Folder) -> held:
     """Keep others from changing the files of vectors in *folder* meanwhile.
 
     Raises:
         LockTimeout, StorageError: The lock is not to be had.
     """
-    lock = SidecarLock(folder, _LOCK)
-    lock.acquire(_PATIENCE_SECONDS)
-    try:
-        yield
-    finally:
-        lock.release()
-        lock.close()
+    return held(folder, _LOCK, _PATIENCE_SECONDS)
 
 
 def blank(folder: Folder, name: str, keys: Collection[bytes], *, is_last: bool = True) -> None:
