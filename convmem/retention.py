@@ -21,6 +21,7 @@ OLDER_THAN_MAX_AGE = 2
 OVER_MAX_BYTES = 3
 TOOL_PAIR = 4
 SUMMARIZED = 5
+NAMED = 6  # somebody asked for just these; why is theirs to say
 
 REASONS = {
     BEYOND_KEEP_LAST: "keep_last",
@@ -156,6 +157,14 @@ class RetentionPlan:
         """How many turns go for which reason."""
         counts = ((name, self._verdicts.count(code)) for code, name in REASONS.items())
         return {name: count for name, count in counts if count}
+
+
+def plan_for(places: Iterable[int], count: int) -> RetentionPlan:
+    """Let just the turns at *places* of *count* go, with no regard to what belongs together."""
+    verdicts = bytearray(count)
+    for at in places:
+        verdicts[at] = NAMED
+    return RetentionPlan(verdicts)
 
 
 class Facts:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from convmem.errors import ConvmemError, UsageError
+from convmem.errors import ConversationNotFound, ConvmemError, InvalidTurn, UsageError
 from convmem.following import filter_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from datetime import datetime, timedelta
+    from typing import Any
 
     from convmem.archive import Archive
     from convmem.log.checks.repair_plan import RepairReport
     from convmem.log.checks.verify_report import Finding, VerifyReport
     from convmem.log.compressed.cold_report import CompressionReport
+    from convmem.log.removing.named import Taken
     from convmem.log.removing.removal import Removal
     from convmem.log.removing.restore import Restoration
     from convmem.log.removing.scrub_plan import Scrubbed
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from convmem.log.removing.tombstones import Buried
     from convmem.retention import RetentionPolicy
     from convmem.stores.protocol import Store
-    from convmem.turns import Turn
+    from convmem.turns import Draft, Turn
 
 
 class Upkeep:
@@ -38,6 +40,8 @@ class Upkeep:
         _archive: Archive
 
         def _store(self) -> Store: ...
+
+        def _append(self, drafts: list[Draft], critical: bool) -> list[Turn]: ...
 
     def compact(
         self,
@@ -90,6 +94,127 @@ class Upkeep:
         if not dry_run:
             observer.compacted(task, report, perf_counter() - began)
         return report
+
+    def remove(
+        self, ids: Iterable[str], *, reason: str = "asked", now: datetime | None = None
+    ) -> list[Turn]:
+        """Move the turns with these *ids* to the trash, in one atomic step; return those that were
+        there, in order.
+
+        Just these: a tool's result stays where only its call is named. Ids that are not there are
+        passed over, also where somebody else removed the turn a moment ago: of two that remove
+        the same turn at the same time, one gets it. Every reader, after any crash, sees all of
+        them or none. Durable when it returns. The ``seq`` of what went is not given out again, and
+        a late retry of it is answered with the turn that went, as after ``compact``.
+
+        The ids are searched for from the end. The log is written anew, and synced: some 10 ms, and
+        some 3 ms for each megabyte of it. Others may read and write meanwhile. Damaged lines
+        behind the first turn that goes are set aside in the quarantine.
+
+        Args:
+            reason: A word for the audit log.
+            now: When they go, as the trash counts its age; the present by default.
+
+        Raises:
+            ConversationNotFound, LockTimeout, StorageFull, StorageError: The log is as it was.
+            DurabilityUnknown: They went, but a power cut may bring them back.
+            UsageError: The keep-list of ``convmem.toml`` holds the conversation.
+
+        >>> last = archive.conversation("oslo-trip").tail(1)
+        >>> archive.conversation("oslo-trip").remove(turn.id for turn in last)
+        [Turn(…)]
+        """
+        taken = self._take_out("remove", _ids_of(ids), [], reason, now)
+        return [] if taken is None else taken.gone
+
+    def replace(
+        self,
+        turns: Iterable[Any],
+        *,
+        ids: Iterable[str] | None = None,
+        reason: str = "asked",
+        now: datetime | None = None,
+    ) -> list[Turn]:
+        """Move all turns, or those with these *ids*, to the trash and append *turns*, in one atomic
+        step; return them as stored.
+
+        Every reader and follower, after any crash, sees the old or the new. All turns are those
+        that are there when it begins: what others append meanwhile stays, and stands before
+        *turns*. Where there is nothing to go, it is a ``record_many``. Durable when it returns;
+        ``seq`` goes on. It costs what ``remove`` does.
+
+        ``restore`` brings what went back to its place, before *turns*, which stay.
+
+        Args:
+            turns: As ``record_many`` takes them, but without ids: new ones are made. Without any,
+                what goes, goes.
+            ids: As ``remove`` takes them; those that are not there are passed over.
+            reason: A word for the audit log.
+            now: When the others go, as the trash counts its age; the present by default.
+
+        Raises:
+            InvalidTurn: One of *turns* cannot be stored, or has an id; nothing was changed.
+            ConversationNotFound: There is none, and no *turns* to begin it with.
+            LockTimeout, StorageFull, StorageError: The log is as it was.
+            DurabilityUnknown: It was done, but a power cut may undo it; done again, *turns* come
+            twice.
+            UsageError: The keep-list of ``convmem.toml`` holds the conversation.
+        """
+        from convmem.turns import drafts_from
+
+        drafts = drafts_from(turns)
+        for at, draft in enumerate(drafts):
+            if draft.is_given:
+                raise InvalidTurn(
+                    f"turn {at}: it has an id of its own, {draft.id!r}",
+                    hint="leave it out: what replaces other turns gets new ids",
+                )
+        wanted = None if ids is None else _ids_of(ids)
+        try:
+            taken = self._take_out("replace", wanted, drafts, reason, now)
+        except ConversationNotFound:
+            if not drafts:
+                raise
+            taken = None
+        if taken is None:
+            return self._append(drafts, True) if drafts else []
+        return taken.came
+
+    def _take_out(
+        self,
+        event: str,
+        ids: Collection[str] | None,
+        drafts: list[Draft],
+        reason: str,
+        now: datetime | None,
+    ) -> Taken | None:
+        from datetime import UTC, datetime
+
+        self._archive._refuse_if_kept(self.namespace, self.continuation_id)
+        observer = self._archive._observer
+        task = self.continuation_id
+        began = perf_counter()
+        try:
+            taken = self._store().upkeep.take_out(
+                self.namespace,
+                self.continuation_id,
+                ids,
+                drafts,
+                event=event,
+                reason=reason,
+                now=datetime.now(UTC) if now is None else now,
+            )
+        except ConversationNotFound:
+            raise
+        except ConvmemError as error:
+            observer.failed(task, event, error)
+            raise
+        if taken is not None:
+            seconds = perf_counter() - began
+            observer.compacted(task, taken.report, seconds)
+            if taken.came:
+                observer.recorded(task, len(taken.came), taken.came_bytes, seconds, 0.0)
+        return taken
 
     def delete(
         self,
@@ -324,6 +449,27 @@ class Upkeep:
             dry_run=dry_run,
             advanced=lambda amount: observer.advanced(task, amount),
         )
+
+
+def _ids_of(ids: Iterable[str]) -> set[str]:
+    """Return the ids that a log may hold.
+
+    Raises:
+        UsageError: They are one text, whose letters would be taken for ids, or no texts.
+    """
+    found = [ids] if isinstance(ids, str) else list(ids)
+    if isinstance(ids, str) or not all(isinstance(each, str) for each in found):
+        raise UsageError(f"ids must be turn ids, several or none, not {ids!r}")
+    return set(filter(_is_text, found))
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written at all: no turn has an id with half a character in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unheard(finding: Finding) -> None:

@@ -257,7 +257,7 @@ class Log:
                         raise answer
         failure = None
         if fresh:
-            kept, error = self._put(log, _lines(fresh, first, now_text, is_batch), is_batch)
+            kept, error = self._put(log, lines_of(fresh, first, now_text, is_batch), is_batch)
             if error is not None:
                 failure = _in_part(error, self._path, answers, first + kept)
                 fresh = fresh[:kept]
@@ -495,7 +495,7 @@ class Log:
             log.let_go()
 
 
-def _lines(drafts: Sequence[Draft], first: int, now_text: str, is_batch: bool) -> list[bytes]:
+def lines_of(drafts: Sequence[Draft], first: int, now_text: str, is_batch: bool) -> list[bytes]:
     """Return the lines that store *drafts* as the turns from *first* on."""
     count = len(drafts)
     batch = os.urandom(4).hex() if is_batch and count > 1 else None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convmem.log.files import Folder
     from convmem.log.read import Reader
     from convmem.log.records import OnDamage
+    from convmem.log.removing.named import Taken
     from convmem.log.removing.removal import Removal
     from convmem.log.removing.restore import Restoration
     from convmem.log.removing.scrub_plan import Scrubbed
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from convmem.stores.health import Health, Limits
     from convmem.stores.stats import Stats
     from convmem.stores.values import ListRow
-    from convmem.turns import Turn
+    from convmem.turns import Draft, Turn
 
 
 class Upkeep(Protocol):
@@ -50,6 +51,23 @@ class Upkeep(Protocol):
         summarize: Summarizer | None = None,
     ) -> CompactionReport:
         """Let the turns go that *policy* lets go at *now*."""
+
+    def take_out(
+        self,
+        namespace: str,
+        continuation_id: str,
+        turn_ids: Collection[str] | None,
+        drafts: list[Draft],
+        *,
+        event: str,
+        reason: str,
+        now: datetime,
+    ) -> Taken | None:
+        """Move the turns with *turn_ids*, or all, to the trash, and append *drafts* in the same
+        step; ``None``, with nothing changed, where none of them is there.
+
+        *event* and *reason* are words for the audit log.
+        """
 
     def expect_many(self, namespace: str) -> None:
         """Prepare for working on many conversations of *namespace*."""

@@ -6,12 +6,12 @@ import os
 
 from convmem import ids
 from convmem.errors import storage_error
-from convmem.log.removing import compact, rewrite, survey
+from convmem.log.removing import compact, named, rewrite, survey
 from convmem.stores.noted import Noted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from datetime import datetime
 
     from convmem.log.append import Log
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from convmem.log.checks.verify_report import Finding, VerifyReport
     from convmem.log.compressed.cold_report import CompressionReport
     from convmem.log.files import Folder
+    from convmem.log.removing.named import Taken
     from convmem.log.removing.summary import Summarizer
     from convmem.log.removing.survey import CompactionReport
     from convmem.retention import RetentionPolicy
     from convmem.stores.places import Places
+    from convmem.turns import Draft
 
 
 class DirectoryUpkeep:
@@ -42,6 +44,7 @@ class DirectoryUpkeep:
         self._lock_timeout_seconds = lock_timeout_seconds
         self._remember_seconds = remember_seconds
         self._leftovers: dict[str, dict[str, list[tuple[str, str]]]] = {}
+        self._left_by_the_dead: dict[str, dict[str, list[tuple[str, str]]]] = {}
 
     def compact(
         self,
@@ -121,6 +124,74 @@ class DirectoryUpkeep:
         except FileNotFoundError:
             return
         self._leftovers[namespace] = _find_leftovers(folder)
+
+    def take_out(
+        self,
+        namespace: str,
+        continuation_id: str,
+        turn_ids: Collection[str] | None,
+        drafts: list[Draft],
+        *,
+        event: str,
+        reason: str,
+        now: datetime,
+    ) -> Taken | None:
+        """Move the turns with *turn_ids*, or all, to the trash; append *drafts* in the same step.
+
+        See ``log.named``. Looks first, without a lock: where none of them is there, nothing is
+        changed, and ``None`` returned.
+        """
+        with self._places.reader(namespace, continuation_id) as reader:
+            if turn_ids is not None and not named.find(reader.fd, reader.end, turn_ids):
+                return None
+        folder = self._places.folder(namespace, create=False)
+        noted = Noted(folder, now, namespace)
+
+        def going(taken: Taken) -> None:
+            report = taken.report
+            noted.note(
+                event,
+                continuation_id,
+                turns=report.dropped,
+                bytes=report.dropped_bytes,
+                reasons=report.reasons,
+                ranges=report.ranges[:_MOST_RANGES],
+                kept=report.kept,
+                trash=report.trash,
+                quarantine=report.quarantine,
+                came=len(drafts) or None,
+            )
+
+        try:
+            with noted:
+                return named.take_out(
+                    self._places.log(namespace, continuation_id),
+                    turn_ids,
+                    drafts,
+                    reason=reason,
+                    now=now,
+                    remember_seconds=self._remember_seconds,
+                    timeout_seconds=self._lock_timeout_seconds,
+                    leftovers=self._left_by_the_dead_of(folder, namespace, continuation_id),
+                    healed=self._places.healed_in(continuation_id),
+                    going=going,
+                    went=noted.went,
+                )
+        except FileNotFoundError:
+            raise self._places.not_found(namespace, continuation_id) from None
+
+    def _left_by_the_dead_of(
+        self, folder: Folder, namespace: str, continuation_id: str
+    ) -> list[tuple[str, str]]:
+        """Return what dead processes left of a log, as of the first time that this was asked.
+
+        Listing a large folder takes longer than taking a turn out of a log, and is not done anew
+        for each: what others leave later is there for a compaction, or the next program.
+        """
+        found = self._left_by_the_dead.get(namespace)
+        if found is None:
+            found = self._left_by_the_dead[namespace] = _find_leftovers(folder)
+        return found.pop(ids.encode_name(continuation_id), [])
 
     # --- compressing ----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 
 from chance import same_chance
@@ -12,6 +13,7 @@ from clients import open_archive, state_of
 from faults import without_syncs
 from ledger import (
     DOUBLED,
+    HALF_BATCH,
     LOST,
     NAME,
     NAMESPACE,
@@ -31,6 +33,8 @@ from steps import (
     Compact,
     Delete,
     Record,
+    Remove,
+    Replace,
     Scrub,
     Step,
     Unbury,
@@ -42,6 +46,7 @@ from convmem.errors import ConversationNotFound, ConvmemError
 from convmem.log import codec
 
 _LIFE = 9  # see chance
+_MARK = re.compile(rb',"_b":\["[0-9a-f]{8}",\d+,\d+\],"_c":"[0-9a-f]{8}"\}$')
 
 
 def judge(root: str, scenario: Scenario, told: Told, damaged: bytes) -> Findings:
@@ -76,6 +81,8 @@ def _judge(root: str, scenario: Scenario, told: Told, damaged: bytes) -> Finding
     findings.extend(seen(root, scenario, told), "left behind: ")
     left = read_files(root)
     findings.extend(_half_compaction(scenario, told.ledger, left.raw))
+    if "compact" not in _events(root):  # by somebody else, who may take part of both
+        findings.extend(_half_replacement(scenario, told.ledger, left.raw))
     findings.extend(_unnoted(root, scenario, left.raw))
     findings.extend(_not_scrubbed(root, told.ledger), "left behind: ")
     findings.extend(_unburied(root, scenario, told.ledger, left.raw))
@@ -156,6 +163,28 @@ def _half_compaction(scenario: Scenario, ledger: Ledger, raw: bytes) -> Findings
     return findings
 
 
+def _half_replacement(scenario: Scenario, ledger: Ledger, raw: bytes) -> Findings:
+    """What was named went together, and what came in its place came in that very moment."""
+    findings = Findings()
+    for step in scenario.steps:
+        if not isinstance(step, Remove | Replace):
+            continue
+        named = ledger.answers if step.ids is None else step.ids
+        goes = [turn_id for turn_id in named if turn_id[0] in "ti" and turn_id in ledger.answers]
+        there = [turn_id for turn_id in goes if b'{"id":"%b"' % turn_id.encode() in raw]
+        if there and len(there) != len(goes):
+            findings.add(LOST, f"of {goes} only {there} are left in the log")
+        if isinstance(step, Remove) or not step.contents or not goes:
+            continue  # where nothing was to go, it is a batch like others
+        # Twice where somebody could not know that it was done, and did it again.
+        came = {raw.count(b'"content":"%b"' % each.encode()) for each in step.contents}
+        if len(came) > 1:
+            findings.add(HALF_BATCH, f"of what came, one is there more often than another: {came}")
+        if raw and (came != {0}) == bool(there):
+            findings.add(OTHER, f"{there} and {came} are there: neither the old nor the new")
+    return findings
+
+
 def _unnoted(root: str, scenario: Scenario, raw: bytes) -> Findings:
     """Nothing goes before the audit log says so."""
     findings = Findings()
@@ -167,6 +196,8 @@ def _unnoted(root: str, scenario: Scenario, raw: bytes) -> Findings:
     for step in scenario.steps:
         if isinstance(step, Compact) and raw and b'{"id":"t0"' not in raw:
             missing = "compact"
+        elif isinstance(step, Remove | Replace) and raw and in_trash and not _is_there(step, raw):
+            missing = type(step).__name__.lower() if "compact" not in noted else "compact"
         elif isinstance(step, Delete) and any(name.endswith(".log") for name in in_trash):
             missing = "delete"
         elif isinstance(step, Scrub) and b'"meta":{"scrubbed":' in raw:
@@ -176,6 +207,11 @@ def _unnoted(root: str, scenario: Scenario, raw: bytes) -> Findings:
         if missing not in noted:
             findings.add(OTHER, f"the audit log knows of no {missing}")
     return findings
+
+
+def _is_there(step: Remove | Replace, raw: bytes) -> bool:
+    first = "t0" if step.ids is None else step.ids[0]
+    return b'{"id":"%b"' % first.encode() in raw
 
 
 def _unburied(root: str, scenario: Scenario, ledger: Ledger, raw: bytes) -> Findings:
@@ -279,8 +315,11 @@ def _bytes(scenario: Scenario, left: Files, healed: Files, damaged: bytes) -> Fi
         pieces += [line for line in scenario.lines if line in damaged]
         pieces += [line for line in damaged.split(b"\n") if line.count(b'{"id":') <= 1]
     gone = tuple(b'{"id":"%b"' % step.turn_id.encode() for step in _scrubs(scenario))
+    removes = any(isinstance(step, Remove) for step in scenario.steps)
     for piece in pieces:
-        if piece and not healed.holds(piece) and not piece.startswith(gone):
+        # What is left of a batch whose last turn was removed stands alone.
+        is_kept = healed.holds(piece) or (removes and healed.holds(_MARK.sub(b"", piece)))
+        if piece and not is_kept and not piece.startswith(gone):
             findings.add(LOST, f"bytes that are nowhere: {piece[:60]!r}")
     return findings
 

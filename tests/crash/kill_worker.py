@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LARGEST = 70_000
 LARGEST_BATCH = 7
+# What is said in the place of other turns: its ids are made, and nobody knows them.
+INSTEAD = "in the place of others"
 
 
 def ids_of(cycle: int, role: str, nth: int) -> list[str]:
@@ -99,8 +101,8 @@ def _follow(order: dict) -> None:
         following = archive.conversation(NAME).follow(after=order["cursor"])
         report("up", "follower")
         for turn in following:
-            if turn.seq is None:
-                continue  # a summary
+            if turn.seq is None or turn.content == INSTEAD:
+                continue  # a summary, or what has no id of ours
             report("seen", turn.id, turn.seq, str(following.cursor))
 
 
@@ -144,6 +146,11 @@ def _sum_up(chat: Conversation) -> None:
     )
 
 
+def _replace_some(chat: Conversation) -> None:
+    newest = chat.tail(6)
+    chat.replace([("user", INSTEAD)] * 3, ids=[turn.id for turn in newest[::2] if turn.id])
+
+
 def _purge_another(chat: Conversation) -> None:
     """Purge what somebody else left in the same trash: none of ours may go with it."""
     archive = chat._archive
@@ -158,6 +165,8 @@ def _purge_another(chat: Conversation) -> None:
 UPKEEP: dict[str, Callable[[Conversation], object]] = {
     "tidier": lambda chat: chat.compact(RetentionPolicy(keep_last=25)),
     "summer": _sum_up,
+    "remover": lambda chat: chat.remove(turn.id for turn in chat.tail(3) if turn.id),
+    "replacer": _replace_some,
     "deleter": lambda chat: chat.delete(),
     "restorer": lambda chat: chat.restore(),
     "purger": _purge_another,

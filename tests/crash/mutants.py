@@ -81,6 +81,20 @@ def without_memory_of_the_dropped() -> None:
     dropped.remember = lambda *given, **options: None
 
 
+def with_replacements_recorded_afterwards() -> None:
+    """Put in place what stays, and then append what was to come with it."""
+    real = rewrite.Rewrite.replace
+
+    def replace(self, *, seq_floor=False, behind=None):
+        real(self, seq_floor=True)
+        if behind is not None:
+            fd = os.open(self.log._path, os.O_WRONLY | os.O_APPEND)
+            files.write_all(fd, behind(self.last_seq))
+            os.close(fd)
+
+    rewrite.Rewrite.replace = replace
+
+
 def without_tombstones() -> None:
     """Forget the ids of imported turns that go."""
     tombstones.bury = lambda *given, **options: None

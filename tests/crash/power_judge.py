@@ -104,6 +104,10 @@ class Judge:
         for each in self._answered(cut_at):
             for turn_id, seq in zip(each.ids, each.seqs, strict=True):
                 ledger.answer(turn_id, seq, content_of(turn_id))
+        for each in self._answered(cut_at, "swap"):
+            for turn_id, seq, content in each.detail["came"]:
+                ledger.answer(turn_id, seq, content)
+            ledger.batches.append([turn_id for turn_id, _, _ in each.detail["came"]])
         flushed = {turn for each in self._answered(cut_at, "flush") for turn in each.detail}
         for each in self._story.told:
             for turn_id, seq in zip(each.ids, each.seqs, strict=False):
@@ -144,14 +148,19 @@ class Judge:
                 findings.add(
                     OTHER, f"{min(seqs)} is back, though {each.what} took all up to {each.detail}"
                 )
+        there = {line.id for line in left.log if line.is_turn}
+        for each in self._answered(cut_at, "swap"):
+            back = there.intersection(each.detail["gone"])
+            if back:
+                findings.add(OTHER, f"{back} are back, though others came in their place")
         states = self._answered(cut_at, "state")
         if states:
             asked = max(each.detail for each in self._asked(cut_at) if each.what == "state")
             answered = max(each.detail for each in states)
             with Archive.open(root, observer=Observer()) as archive:
-                there = archive.conversation(NAME).state().get("n")
-            if there is None or not answered <= there <= asked:
-                findings.add(LOST, f"the state is {there}; {answered} was answered, {asked} asked")
+                found = archive.conversation(NAME).state().get("n")
+            if found is None or not answered <= found <= asked:
+                findings.add(LOST, f"the state is {found}; {answered} was answered, {asked} asked")
 
     def _go_on(self, root: str, ledger: Ledger, cut_at: int, findings: Findings) -> None:
         """Retry all that was asked for, and record one turn more."""

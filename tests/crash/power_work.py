@@ -32,7 +32,12 @@ from convmem import (
     RetentionPolicy,
 )
 from convmem.log import flusher  # noqa: F401 - loaded before the forks
-from convmem.log.removing import compact, removal, restore  # noqa: F401 - loaded before the forks
+from convmem.log.removing import (  # noqa: F401 - loaded before the forks
+    compact,
+    named,
+    removal,
+    restore,
+)
 
 _PR_SET_PDEATHSIG = 1
 _OTHERS = ("aside", "apart")
@@ -59,14 +64,15 @@ class Plan:
 
     @property
     def moves_all(self) -> bool:
-        """Whether whole conversations go to the trash, and come back from there."""
-        return "keeper" in self.roles
+        """Whether turns from anywhere go to the trash, and come back from there."""
+        return "keeper" in self.roles or "swapper" in self.roles
 
 
 _WRITERS = ("single", "batch", "careless")
 PLANS = (
     Plan("compaction", (*_WRITERS, "tidier", "tearer", "stater")),
     Plan("deletion", (*_WRITERS[:2], "keeper")),
+    Plan("replacement", (*_WRITERS[:2], "swapper", "tearer")),
     Plan("many", ("many", "single", "large", "interval", "tearer")),
     Plan("discarding", (*_WRITERS, "large", "discarder"), keeps=6),
 )
@@ -369,6 +375,22 @@ class _Worker:
                 self._ask(what, lambda: archive.purge_trash(timedelta(0), only={_OTHERS[0]}))
             else:
                 self._ask(what, getattr(chat, what))
+            time.sleep(self._chance.random() * 0.004)
+
+    def _swapper(self, archive: Archive) -> None:
+        """Take the newest turns out, and now and then put others in their place."""
+        chat = self._wait_for(archive, 4)
+        for _ in range(self._often(2, 6)):
+            goes = [turn.id for turn in chat.tail(5)[:: self._chance.randrange(1, 3)]]
+            others = [("user", "in the place of others " * 9)] * self._chance.randrange(4)
+            self._ask(
+                "swap",
+                lambda goes=goes, others=others: chat.replace(others, ids=goes),
+                result=lambda came, goes=goes: {
+                    "gone": goes,
+                    "came": [(turn.id, turn.seq, turn.content) for turn in came],
+                },
+            )
             time.sleep(self._chance.random() * 0.004)
 
     def _stater(self, archive: Archive) -> None:

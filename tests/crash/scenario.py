@@ -19,7 +19,9 @@ from steps import (
     Compress,
     Delete,
     Record,
+    Remove,
     Repair,
+    Replace,
     Restore,
     Step,
 )
@@ -71,7 +73,7 @@ class Scenario:
     @property
     def keeps_all(self) -> bool:
         """Whether each byte of a damaged log stays, in it or in the quarantine."""
-        goes = any(isinstance(step, Compact) for step in self.steps)
+        goes = any(isinstance(step, Compact | Remove | Replace) for step in self.steps)
         return self.damage is not None and self.file == LOG and not goes and not self.restores
 
     @property

@@ -22,7 +22,9 @@ from steps import (
     Purge,
     Read,
     Record,
+    Remove,
     Repair,
+    Replace,
     Restore,
     Scrub,
     ScrubSummary,
@@ -36,6 +38,7 @@ from steps import (
 _LAST_THREE = ("t3", "t4", "t5")
 _TWO = (Record("and then", "n0"), Record("and now", "n1"))
 _NEW = Record("new", "n0")
+_OTHERS = ("other 0 " * 9, "other 1 " * 9, "other 2 " * 9)
 _IMPORTED = tuple(Record(f"said {at} years ago", f"import{at}") for at in range(4))
 _OLD_STATE = Update((("session", "old " * 30), ("kept", 1)))
 _NEW_STATE = Update((("session", "new " * 60), ("token", "x")))
@@ -173,6 +176,41 @@ _REMOVING = (
     Scenario("scrub beside an index", (Scrub("t1"), _NEW), turns=6, before=(Index(is_made=True),)),
     Scenario("a place for an index", (Index(), _NEW), turns=2),
     Scenario("scrub over litter", (Scrub("t0"),), turns=6, before=(List(),), damage=damages.litter),
+    Scenario("remove the last turn", (Remove(("t7",)), _NEW), turns=8),
+    Scenario("remove the only turn", (Remove(("t0",)), _NEW), before=(Record("alone", "t0"),)),
+    Scenario("remove here and there", (Remove(("t1", "t4", "t6")), _NEW), turns=8),
+    Scenario(
+        "remove beside a damaged line",
+        (Remove(("t0",)), _NEW),
+        turns=6,
+        damage=damages.flipped,
+        gone=("t1",),
+    ),
+    Scenario(
+        "remove behind a torn batch",
+        (Remove(("t2",)), _NEW),
+        turns=6,
+        damage=damages.torn_batch,
+        gone=_LAST_THREE,
+    ),
+    Scenario("remove imported turns", (Remove(("import1", "import3")), _NEW), before=_IMPORTED),
+    Scenario("replace all", (Replace(_OTHERS), _NEW), turns=6),
+    Scenario("replace some", (Replace(_OTHERS, ids=("t1", "t4", "t5")), _NEW), turns=6),
+    Scenario("replace with nothing", (Replace(()), _NEW), turns=6),
+    Scenario("replace where nothing is", (Replace(_OTHERS), _NEW)),
+    Scenario(
+        "replace damaged lines with the others",
+        (Replace(_OTHERS),),
+        turns=6,
+        damage=damages.flipped,
+        gone=("t1",),
+    ),
+    Scenario(
+        "restore what was replaced",
+        (Restore(), _NEW),
+        turns=6,
+        before=(Remove(("t5",)), Replace(_OTHERS)),
+    ),
     Scenario("fill the trash", (FillTrash(), _NEW), turns=4),
     Scenario("purge", (Purge(), _NEW), turns=8, before=(FillTrash(), Compact(4))),
 )
@@ -227,6 +265,13 @@ _COMPRESSING = (
     Scenario("thaw by a record", (_NEW,), turns=_PACKED, words=_LONG, before=(Compress(),)),
     Scenario(
         "compact a compressed log", (Compact(9),), turns=_PACKED, words=_LONG, before=(Compress(),)
+    ),
+    Scenario(
+        "replace in a compressed log",
+        (Replace(_OTHERS, ids=("t2", "t11")),),
+        turns=_PACKED,
+        words=_LONG,
+        before=(Compress(),),
     ),
     Scenario(
         "scrub a damaged compressed log",

@@ -124,6 +124,31 @@ class Compact:
 
 
 @dataclass(frozen=True)
+class Remove:
+    """Just these turns go to the trash."""
+
+    ids: tuple[str, ...]
+    is_retried: ClassVar[bool] = True
+
+    def do(self, archive: Archive, told: Told) -> None:
+        archive.conversation(NAME).remove(self.ids, now=now())
+
+
+@dataclass(frozen=True)
+class Replace:
+    """These turns go to the trash, or all, and others come, in one step."""
+
+    contents: tuple[str, ...]
+    ids: tuple[str, ...] | None = None
+    is_retried: ClassVar[bool] = False
+
+    def do(self, archive: Archive, told: Told) -> None:
+        turns = [{"role": "user", "content": each, "ts": now()} for each in self.contents]
+        for turn in archive.conversation(NAME).replace(turns, ids=self.ids, now=now()):
+            told.take("answer", turn.id, turn.seq, turn.content)
+
+
+@dataclass(frozen=True)
 class Delete:
     """The whole conversation goes to the trash, once.
 
@@ -384,6 +409,8 @@ Step = (
     | Each
     | Elsewhere
     | Compact
+    | Remove
+    | Replace
     | Delete
     | Restore
     | Untold

@@ -99,6 +99,23 @@ SAFEGUARDS: tuple[tuple[Callable[[], None], str, tuple[str, ...], str], ...] = (
         (faults.KILLED_BEFORE,),  # the process that lives on knows it
         DOUBLED,
     ),
+    (mutants.without_trash, "replace all", (), LOST),
+    (mutants.without_notes, "replace all", (), OTHER),
+    (mutants.without_the_delta, "replace some", (faults.WRITER,), LOST),
+    (
+        mutants.with_replacements_recorded_afterwards,
+        "replace some",
+        (faults.KILLED_BEFORE,),
+        OTHER,
+    ),
+    (mutants.without_memory_of_the_dropped, "remove here and there", (), DOUBLED),
+    (mutants.without_tombstones, "remove imported turns", (), OTHER),
+    (
+        mutants.without_memory_of_the_last_seq,
+        "remove the only turn",
+        (faults.KILLED_BEFORE,),
+        DOUBLED,
+    ),
     (mutants.without_trash_of_deleted_logs, "delete", (), LOST),
     (mutants.without_memory_of_the_deleted, "begin a deleted log anew", (), DOUBLED),
     (

@@ -1,4 +1,4 @@
-"""Killing those who tidy up, delete, restore and repair, while others write: nothing may go.
+"""Killing those who tidy up, replace, delete, restore and repair, while others write: nothing goes.
 
 As ``killing``, with these differences: ids are not retried, since what was deleted is begun anew by
 a retry; and after every few cycles all that is in the trash is brought back and looked at.
@@ -14,7 +14,18 @@ from ledger import LOST, NAME, NAMESPACE, OTHER, REORDERED, Findings, leftovers,
 from convmem import Archive, ConversationNotFound, ConvmemError, Observer
 from convmem.log.removing import trash
 
-UPKEEP = ("tidier", "summer", "deleter", "restorer", "purger", "packer", "repairer", "stater")
+UPKEEP = (
+    "tidier",
+    "summer",
+    "remover",
+    "replacer",
+    "deleter",
+    "restorer",
+    "purger",
+    "packer",
+    "repairer",
+    "stater",
+)
 EVERYBODY = ("single", "batch", "follower", *UPKEEP)
 # All of the trash comes back after so many cycles.
 _CYCLES_PER_RESTORE = 4

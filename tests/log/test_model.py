@@ -227,6 +227,30 @@ class Conversations(RuleBasedStateMachine):
         assert (report.kept, report.dropped) == (len(left), count - len(left))
         self.turns = [self.turns[at] for at in left]
 
+    @rule(data=st.data())
+    def remove(self, data):
+        named = data.draw(st.sets(st.sampled_from(sorted(self.by_id)), max_size=3))
+        goes = [said for said in self.turns if said.id in named]
+        gone = self.chat.remove(named, now=NOW)
+        if goes:  # else it only looked
+            self.healed()
+        assert [seen(turn) for turn in gone] == [said.seen for said in goes]
+        self.turns = [said for said in self.turns if said not in goes]
+
+    @rule(contents=st.lists(CONTENTS, max_size=3), is_all=st.booleans(), data=st.data())
+    def replace(self, contents, is_all, data):
+        named = data.draw(st.sets(st.sampled_from(sorted(self.by_id)), max_size=3))
+        goes = [said for said in self.turns if is_all or said.id in named]
+        came = self.chat.replace(
+            [("user", content) for content in contents], ids=None if is_all else named, now=NOW
+        )
+        if goes:
+            self.healed()
+        assert len(came) == len(contents)
+        self.turns = [said for said in self.turns if said not in goes]
+        for turn, content in zip(came, contents, strict=True):
+            self.answered(turn, content)
+
     @rule()
     def reopen(self):
         if self.archive is not None:

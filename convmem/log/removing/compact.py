@@ -10,7 +10,7 @@ from bisect import bisect_left
 
 from convmem.errors import UsageError, storage_error
 from convmem.log import codec, heal, lines
-from convmem.log.files import check_room
+from convmem.log.files import check_room, chunks_of
 from convmem.log.removing import dropped, summary, tombstones, trash
 from convmem.log.removing.at_once import all_at_once
 from convmem.log.removing.rewrite import Rewrite
@@ -79,8 +79,14 @@ def compact(
                 rewrite.fd, survey, decided, rewrite.end, rewrite.last_seq, dry_run=False
             )
             if decided.dropped:
-                run = _Run(rewrite, survey, decided, report, now, timeout_seconds)
-                run.carry_out(
+                check_room(
+                    log.folder,
+                    report.bytes_after + (0 if discard else report.dropped_bytes),
+                    f"compacting {log.name}.jsonl",
+                    "nothing was changed; make room"
+                    + ("" if discard else ", or drop the turns for good with --discard"),
+                )
+                Run(rewrite, survey, decided, report, now, timeout_seconds).carry_out(
                     discard=discard,
                     remember_seconds=remember_seconds,
                     summarize=summarize,
@@ -98,8 +104,13 @@ def compact(
 _LARGE_BYTES = 16 << 20
 
 
-class _Run:
-    """One compaction: what it puts where, and what it takes back should it fail."""
+class Run:
+    """One removal of turns: what it puts where, and what it takes back should it fail.
+
+    *start* is where *survey* begins: what stands before stays as it is, byte for byte, and its
+    lines are counted as kept. *behind* gives the lines of turns that come with it; see
+    ``Rewrite.replace``.
+    """
 
     def __init__(
         self,
@@ -109,6 +120,9 @@ class _Run:
         report: CompactionReport,
         now: datetime,
         timeout_seconds: float,
+        *,
+        start: int = 0,
+        behind: Callable[[int], bytes] | None = None,
     ) -> None:
         self.rewrite = rewrite
         self.folder = rewrite.folder
@@ -118,17 +132,19 @@ class _Run:
         self.report = report
         self.now = now
         self.timeout_seconds = timeout_seconds
+        self.start = start
+        self.behind = behind
 
     def carry_out(
         self,
         *,
-        discard: bool,
+        discard: bool = False,
         remember_seconds: float,
-        summarize: Summarizer | None,
+        summarize: Summarizer | None = None,
         going: Callable[[CompactionReport], None] | None,
         went: Callable[[], None] | None,
     ) -> None:
-        self._check_room(discard)
+        """Do it all; on any failure before the new log is in place, the old one stays."""
         marker = None
         if not discard:
             self.report.trash = trash.new_file(self.name, self.now)
@@ -143,7 +159,7 @@ class _Run:
             self._quarantine_damage()
             if going is not None:
                 going(self.report)
-            self.rewrite.replace(seq_floor=self.report.needs_seq_floor)
+            self.rewrite.replace(seq_floor=self.report.needs_seq_floor, behind=self.behind)
             self.report.bytes_after = self.rewrite.bytes_after
         except BaseException:
             if not self.rewrite.is_replaced:
@@ -152,15 +168,6 @@ class _Run:
         finally:
             if self.rewrite.is_replaced and went is not None:
                 went()
-
-    def _check_room(self, discard: bool) -> None:
-        check_room(
-            self.folder,
-            self.report.bytes_after + (0 if discard else self.report.dropped_bytes),
-            f"compacting {self.name}.jsonl",
-            "nothing was changed; make room"
-            + ("" if discard else ", or drop the turns for good with --discard"),
-        )
 
     def _summarized(self, summarize: Summarizer) -> bytes:
         """Return the line of the turn that stands for those that go."""
@@ -177,6 +184,9 @@ class _Run:
 
     def _kept_pieces(self, marker: bytes | None) -> Iterator[Piece]:
         """Yield the byte spans to copy, and lines that must change, in order."""
+        for chunk in chunks_of(self.rewrite.fd, [(0, self.start)]):
+            self.report.kept += chunk.count(b"\n")
+            yield chunk
         # The marker stands where the newest of the turns stood that it stands for.
         place = -1 if marker is None else self.plan.last_dropped
         loose = sorted(loose_turns(self.survey, self.plan, cut=place))

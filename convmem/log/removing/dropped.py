@@ -8,6 +8,7 @@ compaction; a line that is past its time counts no more.
 from __future__ import annotations
 
 import os
+import re
 from array import array
 
 from convmem import jsontext
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from convmem.turns import Draft
 
 FOLDER = ".dropped"
+# A line as we write it; until when it counts.
+_UNTIL = re.compile(
+    rb'^\{"id":"[^"\\\n]*","seq":\d+,"ts":"[^"\\\n]*",'
+    rb'"(?:line":"[0-9a-f]{8}"|substance":\d+,"parsed":(?:true|false)),"until":(\d+)\}\n',
+    re.MULTILINE,
+)
 _CHUNK = 1 << 20
 _BEHIND_ID = b'","seq":'
 
@@ -182,6 +189,10 @@ def _still_known(folder: Folder, name: str, now: float) -> Iterator[bytes]:
     try:
         end = lines.finished_end(fd, os.fstat(fd).st_size)
         for block in whole_lines(fd, 0, end):
+            untils = _UNTIL.findall(block)
+            if len(untils) == block.count(b"\n") and min(map(int, untils)) > now:
+                yield block  # nearly always all of them: a tenth of the time
+                continue
             known = ((line, _parsed(line)) for line in block.split(b"\n")[:-1])
             yield b"".join(
                 [line + b"\n" for line, what in known if what is not None and what["until"] > now]

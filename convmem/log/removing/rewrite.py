@@ -41,7 +41,8 @@ class Rewrite:
     """One rewrite of one log; at most one goes on at a time. Use it as a context manager.
 
     Entering calls *prepare* and heals the log's end, as an append would. Leaving without
-    ``replace`` removes the new file: the log is as it was.
+    ``replace`` removes the new file: the log is as it was. With *is_patient* it waits for another
+    rewrite to end, up to *timeout_seconds*; else it is told so at once.
 
     Attributes:
         fd: The log's descriptor, for reading.
@@ -63,6 +64,7 @@ class Rewrite:
         healed: Callable[[str], None],
         leftovers: Leftovers | None = None,
         prepare: Callable[[], None] | None = None,
+        is_patient: bool = False,
     ) -> None:
         self.log = log
         self.folder = log.folder
@@ -72,7 +74,7 @@ class Rewrite:
         self._healed = healed
         self._leftovers = leftovers
         self._prepare = prepare
-        self._exclusive = exclusive(log.folder, log.name)
+        self._exclusive = exclusive(log.folder, log.name, timeout_seconds if is_patient else 0)
         self._temporary = temporary_name(log.name)
         self._target = -1
 
@@ -136,12 +138,16 @@ class Rewrite:
             os.ftruncate(self._target, 0)
             os.lseek(self._target, 0, os.SEEK_SET)
 
-    def replace(self, *, seq_floor: bool = False) -> None:
+    def replace(
+        self, *, seq_floor: bool = False, behind: Callable[[int], bytes] | None = None
+    ) -> None:
         """Copy what others appended since, and put the new file in the log's place, durably.
 
         Args:
             seq_floor: Write down the highest ``seq``, unless a turn came since that has a higher:
                 the new file does not hold the turn that had it.
+            behind: Gets the highest ``seq``, and returns the lines of turns that go on from it, to
+                stand behind all others; needs no *seq_floor*.
 
         Raises:
             ConvmemError: The log was replaced by something else meanwhile; it stays as it is.
@@ -159,11 +165,15 @@ class Rewrite:
         sync_data(self._target)
         end, seq_now = self._locked_end()
         try:
-            needs_floor = seq_floor and seq_now == self.last_seq
+            last = b""
+            if behind is not None:
+                last = behind(seq_now)
+            elif seq_floor and seq_now == self.last_seq:
+                last = codec.seq_floor_line(seq_now)
             self.copy([(done, end)])
-            if needs_floor:
-                write_all(self._target, codec.seq_floor_line(seq_now))
-            if needs_floor or end > done:
+            if last:
+                write_all(self._target, last)
+            if last or end > done:
                 sync_data(self._target)
             self.bytes_after = os.fstat(self._target).st_size
             # Said before it is so: an interrupt may come right behind the rename, and what went to
@@ -201,15 +211,16 @@ class Rewrite:
 
 
 class exclusive:  # noqa: N801 - read as a verb: with exclusive(...)
-    """At most one rewrite of a log at a time; the second is told so at once."""
+    """At most one rewrite of a log at a time; the second waits for *timeout_seconds*."""
 
-    def __init__(self, folder: Folder, name: str) -> None:
+    def __init__(self, folder: Folder, name: str, timeout_seconds: float = 0) -> None:
         self._name = name
         self._lock = locks.SidecarLock(folder, name, "lock.c")
+        self._timeout_seconds = timeout_seconds
 
     def __enter__(self) -> None:
         try:
-            self._lock.acquire(0)
+            self._lock.acquire(self._timeout_seconds)
         except LockTimeout:
             raise LockTimeout(
                 f"{self._name}.jsonl is being compacted or repaired by somebody else",

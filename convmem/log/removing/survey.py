@@ -267,15 +267,14 @@ def survey_log(
         if is_half and second.add_to(survey):
             advanced(end - told)
             return survey
-    if not survey.is_in_batch:
-        told = _add_blocks(survey, fd, told, end, cutoff, cutoff_text, advanced)
-    for stored in turns_of(records.forward(fd, told, end, survey.damaged), survey.damaged):
-        survey.add_in_batch(stored, cutoff, cutoff_text)
-        if stored.offset - told >= _BLOCK:
-            advanced(stored.offset - told)
-            told = stored.offset
-    survey.close()
-    advanced(end - told)
+    _add_rest(survey, fd, told, end, cutoff, cutoff_text, advanced)
+    return survey
+
+
+def survey_from(fd: int, start: int, end: int) -> Survey:
+    """Note where the turns of ``[start, end)`` are; *start* stands between batches."""
+    survey = Survey()
+    _add_rest(survey, fd, start, end, None, "", _unwatched)
     return survey
 
 
@@ -288,6 +287,27 @@ def answer(fd: int, start: int, end: int, cutoff_text: str) -> bytes:
     if done < end or survey.damage or survey.is_in_batch:
         return b""
     return as_bytes(survey, facts)
+
+
+def _add_rest(
+    survey: Survey,
+    fd: int,
+    told: int,
+    end: int,
+    cutoff: datetime | None,
+    cutoff_text: str,
+    advanced: Callable[[int], None],
+) -> None:
+    """Note the turns from *told* to the end: by the block while all is good, then one by one."""
+    if not survey.is_in_batch:
+        told = _add_blocks(survey, fd, told, end, cutoff, cutoff_text, advanced)
+    for stored in turns_of(records.forward(fd, told, end, survey.damaged), survey.damaged):
+        survey.add_in_batch(stored, cutoff, cutoff_text)
+        if stored.offset - told >= _BLOCK:
+            advanced(stored.offset - told)
+            told = stored.offset
+    survey.close()
+    advanced(end - told)
 
 
 def _add_blocks(
