@@ -52,7 +52,7 @@ def search_ahead(folder: Folder, name: str, ids: list[str], known: KnownIds) -> 
         # Not to the last finished line: a batch that is being written has lines there that
         # are not committed yet, and must be searched again once they are.
         end = heal.find_end(fd, found.st_size).committed
-        if len(ids) >= known_ids.MANY and end > known_ids.LARGEST_LOG_BYTES and not known.is_kept:
+        if known.wants_sieve(len(ids), end):
             ahead.sieve = known_ids.sieve_of(fd, end)
             wanted = ahead.sieve.perhaps(ids)
         ahead.found = known_ids.search_all(fd, wanted, 0, end)

@@ -243,6 +243,8 @@ class Log:
         log = self._current(healed, create=True)
         start, first = self._committed, self._last_seq + 1
         now, now_text = moment_and_text(time.time_ns() // 1000)
+        if ahead is not None:
+            ahead.hand_on(log, self._known, start)
         if ahead is not None or self._known.is_kept:
             self._known.extend(log.fd, start)
         answers: list[Turn | TurnConflict]

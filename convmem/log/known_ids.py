@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 MOST_HASHES = 20_000
 LARGEST_LOG_BYTES = 4 << 20
 _BLOCK = 1 << 20
-# So many ids at once are a stream, of which more is to come.
+# So many ids at once are a stream, of which more is to come; so are so many calls one after the
+# other. Making a sieve takes as long as some ten searches for an id.
 MANY = 500
+_MANY_CALLS = 8
+# So many logs of the process keep a sieve: at most 16 MiB each.
+_MOST_SIEVES = 8
 # A search for one id takes a third of the time that looking at every line does.
 _FEW = 3
 
@@ -45,13 +49,13 @@ class Found:
 class KnownIds:
     """What is known of the ids in ``[0, covered)`` of one log. Used under the log's lock.
 
-    ``hashes`` is ``None`` where no set is kept. At most one log of the process keeps a sieve
-    instead: the last one into which many ids were recorded.
+    ``hashes`` is ``None`` where no set is kept. A few logs of the process keep a sieve instead: the
+    last ones into which many ids were recorded.
     """
 
     __slots__ = ("__weakref__", "_sieve", "covered", "hashes", "lookups")
 
-    _with_sieve: ClassVar[weakref.ref[KnownIds] | None] = None
+    _with_sieve: ClassVar[list[weakref.ref[KnownIds]]] = []
 
     def __init__(self) -> None:
         self.forget()
@@ -76,6 +80,12 @@ class KnownIds:
             self.hashes, self.covered = set(), 0
         if self.covered < committed:
             self._learn(_ids_between(fd, self.covered, committed), committed, is_stream=False)
+
+    def wants_sieve(self, count: int, end: int) -> bool:
+        """Whether a sieve of a log of *end* bytes will pay, where *count* ids are asked for now."""
+        if self.is_kept or end <= LARGEST_LOG_BYTES:
+            return False
+        return count >= MANY or self.lookups > _MANY_CALLS
 
     def add(self, turn_ids: list[str], committed: int, *, were_given: bool) -> None:
         """Learn ids that were just written, up to *committed*: some were given, or all are new."""
@@ -119,10 +129,12 @@ class KnownIds:
             self._keep(sieve)
 
     def _keep(self, sieve: Sieve) -> None:
-        before = None if KnownIds._with_sieve is None else KnownIds._with_sieve()
-        if before is not None:
-            before._sieve = None
-        KnownIds._with_sieve = weakref.ref(self)
+        keepers = [each for each in KnownIds._with_sieve if each() not in (None, self)]
+        for each in keepers[: -_MOST_SIEVES + 1]:
+            oldest = each()
+            if oldest is not None:
+                oldest._sieve, oldest.lookups = None, 0
+        KnownIds._with_sieve = [*keepers[-_MOST_SIEVES + 1 :], weakref.ref(self)]
         self._sieve = sieve
 
 

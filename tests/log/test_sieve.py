@@ -67,15 +67,41 @@ def test_a_stream_that_is_retried_is_stored_once(small, tmp_path, is_opened_anew
         archive.close()
 
 
-def test_one_log_at_a_time_keeps_a_sieve(small, tmp_path):
+def test_a_few_logs_at_a_time_keep_a_sieve(small, tmp_path, monkeypatch):
     """Sixteen mebibytes for each of sixty-four open logs would be a gigabyte."""
     gc.collect()
+    monkeypatch.setattr(known_ids, "_MOST_SIEVES", 2)
+    names = ("a", "b", "c")
     with Archive.open(tmp_path, durability="none") as archive:
         for turn in range(0, 120, 20):
-            for name in ("a", "b"):
+            for name in names:
                 assert archive.record_lines(_lines(name, range(turn, turn + 20)), name).count == 20
         kept = [each for each in gc.get_objects() if isinstance(each, known_ids.KnownIds)]
-        assert sum(each._sieve is not None for each in kept) == 1
-        for name in ("a", "b"):
+        assert sum(each._sieve is not None for each in kept) == 2
+        for name in names:
             assert archive.record_lines(_lines(name, range(120)), name).count == 120
             assert archive.conversation(name).describe(count=True).turns == 120
+
+
+@pytest.mark.parametrize("turns_at_once", [1, 4])
+def test_a_large_log_is_not_searched_for_each_id_that_comes(tmp_path, monkeypatch, turns_at_once):
+    """Agent frameworks give every turn an id, one or a few at a time, for years."""
+    monkeypatch.setattr(known_ids, "LARGEST_LOG_BYTES", 1000)
+    searched = []
+    search_all = known_ids.search_all
+    with Archive.open(tmp_path, durability="none") as archive:
+        chat = archive.conversation("a")
+        chat.record_many([("user", "x" * 50)] * 100)
+
+        def counted(fd, ids, start, end):
+            searched.append(len(ids) and end - start)
+            return search_all(fd, ids, start, end)
+
+        monkeypatch.setattr(known_ids, "search_all", counted)
+        for at in range(40):
+            chat.record_many(
+                {"role": "user", "content": "y", "id": f"{at}.{nth}"} for nth in range(turns_at_once)
+            )
+        again = chat.record("user", "y", id="3.0")
+    assert again.seq == 100 + 3 * turns_at_once + 1
+    assert sum(map(bool, searched)) <= known_ids._MANY_CALLS + 2
