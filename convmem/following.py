@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from convmem.turns import Turn
 
 
+class Given:
+    """A turn, and how the ``Following`` stood when it had been given."""
+
+    __slots__ = ("cursor", "diverged", "missed", "turn")
+
+    def __init__(self, turn: Turn, following: Following) -> None:
+        self.turn = turn
+        self.cursor = following.cursor
+        self.missed = following.missed
+        self.diverged = following.diverged
+
+
 class Following:
     """Turns as they come. Iterate it; ``close`` ends the iteration from any thread.
 
@@ -31,6 +43,7 @@ class Following:
         self._first_seq = first_seq
         self._running = allocate_lock()
         self._turns = self._iterate()
+        self._looking: Generator[StoredTurn] | None = None
 
     @property
     def cursor(self) -> Cursor:
@@ -62,6 +75,36 @@ class Following:
         """Iterate over stored lines, unparsed, instead."""
         return iter(self._next_or_none, None)
 
+    def at_hand(self, *, most: int, most_bytes: int) -> tuple[list[Given], bool]:
+        """Return what is there by now, in portions, and whether the log had anything new.
+
+        For those who wait for many at once: it does not wait. Do not iterate beside it.
+        """
+        found: list[Given] = []
+        is_new = False
+        size = 0
+        with self._running:
+            if self._looking is None:
+                self._looking = self._follower.look()
+            for stored in self._looking:
+                is_new = True
+                seq = stored.seq
+                if (seq is None or seq >= self._first_seq) and self._wanted.wants(stored):
+                    found.append(Given(stored.turn, self))
+                size += len(stored.line)
+                if len(found) >= most or size >= most_bytes:
+                    return found, is_new
+            self._looking = None
+        return found, is_new
+
+    def rest(self) -> None:
+        """Give back what is held open; the next turn that is asked for opens it again."""
+        with self._running:
+            if self._looking is not None:
+                self._looking.close()
+                self._looking = None
+            self._follower.release()
+
     def close(self) -> None:
         """End the iteration, at the latest 0.25 s from now."""
         self._follower.close()
@@ -69,6 +112,8 @@ class Following:
         if self._running.acquire(False):
             try:
                 self._turns.close()
+                if self._looking is not None:
+                    self._looking.close()
                 self._follower.release()
             finally:
                 self._running.release()

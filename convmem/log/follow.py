@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from convmem.log.records import OnDamage
 
 # A look costs some 2 µs; 20 ms between looks is 0.5 % of a core (measured), 250 ms hardly any.
-_SHORTEST_WAIT_SECONDS = 0.005
-_LONGEST_WAIT_SECONDS = 0.25
+SHORTEST_WAIT_SECONDS = 0.005
+LONGEST_WAIT_SECONDS = 0.25
 # How far back a log that was cut short is compared with what was seen of it.
 _REMEMBERED_LINES = 4096
 _REMEMBERED_AT_FIRST = 64
@@ -190,24 +190,24 @@ class Follower:
         self._closed = False
 
     def __iter__(self) -> Generator[StoredTurn]:
-        wait = _SHORTEST_WAIT_SECONDS
+        wait = SHORTEST_WAIT_SECONDS
         idle_since = time.monotonic()
         try:
             while not self._closed:
                 found = False
-                for stored in self._look():
+                for stored in self.look():
                     found = True
                     yield stored
                     if self._is_closed():
                         return
                 now = time.monotonic()
                 if found:
-                    wait, idle_since = _SHORTEST_WAIT_SECONDS, now
+                    wait, idle_since = SHORTEST_WAIT_SECONDS, now
                     continue
                 if self._idle_seconds is not None and now - idle_since >= self._idle_seconds:
                     return
                 time.sleep(wait)
-                wait = min(wait * 1.2, _LONGEST_WAIT_SECONDS)
+                wait = min(wait * 1.2, LONGEST_WAIT_SECONDS)
         finally:
             # Here and not in ``close``: another thread must not close what this one reads, since
             # the number may be another file's by the next read.
@@ -236,8 +236,8 @@ class Follower:
     def _is_closed(self) -> bool:
         return self._closed
 
-    def _look(self) -> Iterator[StoredTurn]:
-        """Yield what was committed since the last look."""
+    def look(self) -> Generator[StoredTurn]:
+        """Yield what was committed since the last look, and end."""
         # First where the name leads, then the rest of the file we have: once the name leads
         # elsewhere nobody appends to the old file, so this reads all of it.
         named = self._stat()

@@ -146,7 +146,11 @@ class DirectoryStore:
             try:
                 started.append(
                     self._write(
-                        group.namespace, group.continuation_id, group.drafts, False, group.buried
+                        group.namespace,
+                        group.continuation_id,
+                        group.drafts,
+                        group.is_batch,
+                        group.buried,
                     )
                 )
             except Exception as error:  # noqa: BLE001 - each is handed to the caller

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 class Group:
     """Drafts, or a sheet of them, for one conversation among several.
 
-    With *buried*, the answer of a store's trash, only if that still holds: ``BuriedMeanwhile``
-    else.
+    With *is_batch* all of them or none, as ``Store.append`` has it; there may then be several
+    groups of one conversation, which are appended in their order. With *buried*, the answer of a
+    store's trash, only if that still holds: ``BuriedMeanwhile`` else.
     """
 
-    __slots__ = ("buried", "continuation_id", "drafts", "namespace")
+    __slots__ = ("buried", "continuation_id", "drafts", "is_batch", "namespace")
 
     def __init__(
         self,
@@ -32,11 +33,14 @@ class Group:
         continuation_id: str,
         drafts: list[Draft] | Sheet,
         buried: Buried | None = None,
+        *,
+        is_batch: bool = False,
     ) -> None:
         self.namespace = namespace
         self.continuation_id = continuation_id
         self.drafts = drafts
         self.buried = buried
+        self.is_batch = is_batch
 
 
 class Description:

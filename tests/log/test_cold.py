@@ -343,7 +343,7 @@ def test_a_follower_takes_no_new_file_for_the_compressed_one_that_is_gone(archiv
     following = chat.follow()
     seen = [next(following).seq for _ in range(60)]
     chat.compress()
-    next(following._follower._look(), None)
+    next(following._follower.look(), None)
     number = zst(log).stat().st_ino
     chat.compact(RetentionPolicy(keep_last=10))
     for nth in range(50):  # until some file would get it

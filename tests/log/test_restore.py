@@ -391,7 +391,7 @@ class Restoring(RuleBasedStateMachine):
     @invariant()
     def a_follower_tells_each_numbered_turn_once(self):
         self.followed += [
-            (stored.turn.id, stored.seq) for stored in self.live._look() if stored.seq is not None
+            (stored.turn.id, stored.seq) for stored in self.live.look() if stored.seq is not None
         ]
         assert self.followed == list(self.answered)
         assert self.live.diverged == 0
