@@ -235,6 +235,7 @@ ENDS = {
     "context": {0, 2, 3, 4, 6},
     "state": {0, 1, 2, 3, 4, 5, 6},
     "config": {0, 2, 4},
+    "mcp": {0, 2, 4},
 }
 MEANINGS = {
     0: "done|recorded|healthy",

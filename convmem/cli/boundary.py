@@ -113,13 +113,25 @@ def _report(error: Exception, words: list[str]) -> int:
     """Say on stderr what went wrong and return the exit code for it."""
     from convmem.errors import ConvmemError
 
-    as_json = "--json" in words
+    as_json = "--json" in _own_words(words)
     if isinstance(error, OSError):
         error = _from_system(error, words)
     if isinstance(error, ConvmemError):
         _say(error.kind, str(error), error.hint, as_json)
         return EXIT_CODES.get(error.kind, 1)
     return _report_bug(error, as_json)
+
+
+def _own_words(words: list[str]) -> list[str]:
+    """Return *words* without the command that some verbs end with: its flags are not ours."""
+    from convmem.cli.fast import verb_in, with_command_behind
+    from convmem.cli.verbs import TABLE
+
+    found = verb_in(words, TABLE)
+    if found is None or not found[1].ends_with_command:
+        return words
+    marked = list(with_command_behind(found[1], words, found[0] + 1))
+    return marked[: marked.index("--")] if "--" in marked else marked
 
 
 def _from_system(error: OSError, words: list[str]) -> Exception:

@@ -34,6 +34,8 @@ def parse(words: Sequence[str], env: Mapping[str, str], table: Verbs = TABLE) ->
         return None
     if verb.has_minus_words:
         words = with_minus_words_behind(verb, words, at + 1)
+    if verb.ends_with_command:
+        words = with_command_behind(verb, words, at + 1)
     given: Values = {}
     loose: list[str] = []
     if _read(words, at + 1, _by_flag(COMMON + verb.options), given, loose) is None:
@@ -76,6 +78,28 @@ def with_minus_words_behind(verb: Verb, words: Sequence[str], start: int) -> Seq
     if not minus:
         return words
     return [*kept, "--", *minus, *words[at + 1 :]]
+
+
+def with_command_behind(verb: Verb, words: Sequence[str], start: int) -> Sequence[str]:
+    """Return *words* with ``--`` before the first word of the command, as ``env`` and others do.
+
+    Both readers call this first, so that a flag of the command is never taken for one of ours.
+    """
+    flags = _by_flag(COMMON + verb.options)
+    loose = 0
+    at = start
+    while at < len(words) and words[at] != "--":
+        word = words[at]
+        option = flags.get(word)
+        if option is not None and option.takes != "flag":
+            at += 2
+            continue
+        if word[:1] != "-" or word == "-":
+            if loose == len(verb.arguments) - 1:
+                return [*words[:at], "--", *words[at:]]
+            loose += 1
+        at += 1
+    return words
 
 
 def _by_flag(options: Sequence[Option]) -> dict[str, Option]:

@@ -105,12 +105,15 @@ class Verb(_Plain):
 
     ``description`` is the long help: paragraphs parted by an empty line; a paragraph whose lines
     begin with a space keeps its layout. With ``has_minus_words`` a word such as ``-train`` is one
-    of the arguments, and short flags stand alone; see ``fast.with_minus_words_behind``.
+    of the arguments, and short flags stand alone; see ``fast.with_minus_words_behind``. With
+    ``ends_with_command`` its last argument is a command line with flags of its own; see
+    ``fast.with_command_behind``.
     """
 
     __slots__ = (
         "arguments",
         "description",
+        "ends_with_command",
         "has_minus_words",
         "hidden",
         "name",
@@ -130,6 +133,7 @@ class Verb(_Plain):
         options: tuple[Option, ...] = (),
         hidden: bool = False,
         has_minus_words: bool = False,
+        ends_with_command: bool = False,
     ) -> None:
         self.name = name
         self.short = short
@@ -139,6 +143,7 @@ class Verb(_Plain):
         self.options = options
         self.hidden = hidden
         self.has_minus_words = has_minus_words
+        self.ends_with_command = ends_with_command
 
 
 class Context(_Plain):

@@ -18,7 +18,7 @@ import typer
 import typer.core
 import typer.main
 
-from convmem.cli.fast import COMPLETE, verb_in, with_minus_words_behind
+from convmem.cli.fast import COMPLETE, verb_in, with_command_behind, with_minus_words_behind
 from convmem.cli.spec import COMMON, Argument, Option, Verb, request
 from convmem.cli.verbs import TABLE
 
@@ -67,6 +67,8 @@ def parse(words: Sequence[str], env: Mapping[str, str], table: Verbs = TABLE) ->
     found = verb_in(words, table)
     if found is not None and found[1].has_minus_words:
         words = with_minus_words_behind(found[1], words, found[0] + 1)
+    if found is not None and found[1].ends_with_command:
+        words = with_command_behind(found[1], words, found[0] + 1)
     try:
         # Not command.main(): that one turns a broken pipe and Ctrl-C into exits of its own.
         with command.make_context(PROGRAM, list(words)) as context:

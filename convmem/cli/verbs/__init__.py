@@ -40,6 +40,8 @@ _GROUPS = {
     "trash": "upkeep",
     "scrub": "upkeep",
     "compress": "upkeep",
+    "mcp": "servers",
+    "run": "servers",
 }
 
 
