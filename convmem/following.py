@@ -9,7 +9,7 @@ from convmem.log.read import Filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from datetime import datetime
 
     from convmem.log.follow import Cursor, Follower
@@ -39,10 +39,15 @@ class Following:
 
     def __init__(self, follower: Follower, wanted: Filter, *, first_seq: int) -> None:
         self._follower = follower
-        self._wanted = wanted
-        self._first_seq = first_seq
         self._running = allocate_lock()
-        self._turns = self._iterate()
+
+        def is_wanted(stored: StoredTurn) -> bool:
+            seq = stored.seq
+            return (seq is None or seq >= first_seq) and wanted.wants(stored)
+
+        self._is_wanted = is_wanted
+        # Neither of them knows this object: one that is dropped gives its descriptors back at once.
+        self._turns = _passing(follower, is_wanted)
         self._looking: Generator[StoredTurn] | None = None
 
     @property
@@ -88,8 +93,7 @@ class Following:
                 self._looking = self._follower.look()
             for stored in self._looking:
                 is_new = True
-                seq = stored.seq
-                if (seq is None or seq >= self._first_seq) and self._wanted.wants(stored):
+                if self._is_wanted(stored):
                     found.append(Given(stored.turn, self))
                 size += len(stored.line)
                 if len(found) >= most or size >= most_bytes:
@@ -126,15 +130,13 @@ class Following:
         with self._running:
             return next(self._turns, None)
 
-    def _iterate(self) -> Generator[StoredTurn]:
-        found = iter(self._follower)
-        try:
-            for stored in found:
-                seq = stored.seq
-                if (seq is None or seq >= self._first_seq) and self._wanted.wants(stored):
-                    yield stored
-        finally:
-            found.close()
+
+def _passing(follower: Follower, is_wanted: Callable[[StoredTurn], bool]) -> Generator[StoredTurn]:
+    found = iter(follower)
+    try:
+        yield from filter(is_wanted, found)
+    finally:
+        found.close()
 
 
 def filter_of(

@@ -555,3 +555,19 @@ def test_what_went_before_it_could_be_seen_is_counted(archive):
     again = chat.follow(after=seen, idle_timeout=0)
     assert [turn.content for turn in again] == [7, 8]
     assert again.missed == 4
+
+
+def test_who_stops_following_in_the_middle_gives_the_descriptors_back_at_once(chat):
+    """A server follows thousands of conversations a day, and nobody calls ``close`` behind a break."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc/self/fd")
+    chat.record("user", "hello")
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            for _turn in chat.follow():
+                break
+        assert len(os.listdir("/proc/self/fd")) <= before + 1
+    finally:
+        gc.enable()
