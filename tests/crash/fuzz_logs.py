@@ -213,7 +213,7 @@ class Follows:
         try:
             for _ in range(2 + int(chance.random() * 4)):
                 diverged = follower.diverged
-                given = [(each.offset, each.line) for each in follower._look()]
+                given = [(each.offset, each.line) for each in follower.look()]
                 judged = Judged(data, self.logs.written)
                 wrong = judged.wrong_with(given, all_due=False)
                 if wrong is None:

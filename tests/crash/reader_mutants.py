@@ -55,4 +55,4 @@ def without_looking_where_the_name_leads() -> None:
         if self._fd >= 0:
             yield from self._drain()
 
-    follow.Follower._look = look
+    follow.Follower.look = look

@@ -558,7 +558,7 @@ def test_what_went_before_it_could_be_seen_is_counted(archive):
 
 
 def test_who_stops_following_in_the_middle_gives_the_descriptors_back_at_once(chat):
-    """A server follows thousands of conversations a day, and nobody calls ``close`` behind a break."""
+    """A server follows thousands of conversations, and nobody calls ``close`` behind a break."""
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("needs /proc/self/fd")
     chat.record("user", "hello")

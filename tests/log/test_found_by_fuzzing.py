@@ -44,9 +44,9 @@ def test_a_follower_outlives_the_rot_of_the_turn_that_it_gave_last(put, log):
     """Eight digits of a checksum need not be digits any more."""
     chat = put(line(1) + line(2))
     follower = chat.follow(idle_timeout=0)._follower
-    assert len(list(follower._look())) == 2
+    assert len(list(follower.look())) == 2
     log().write_bytes(line(1) + line(2)[:-8] + b"\xff" + line(2)[-7:] + line(3))
-    assert [each.seq for each in follower._look()] == [3]
+    assert [each.seq for each in follower.look()] == [3]
     follower.release()
 
 

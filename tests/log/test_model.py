@@ -284,7 +284,7 @@ class Conversations(RuleBasedStateMachine):
     @invariant()
     def a_follower_tells_each_turn_once(self):
         # One look at a time: the loop around it waits, and ends only when it is idle.
-        self.live_got += [seen(stored.turn) for stored in self.live._look()]
+        self.live_got += [seen(stored.turn) for stored in self.live.look()]
         assert self.live_got == self.ever
         assert self.live.diverged == 0
 
