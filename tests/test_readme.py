@@ -167,6 +167,8 @@ def _imported_by_tests() -> set[str]:
     found = {
         match[1].lower()
         for path in tests.rglob("test_*.py")
+        # They need frameworks, and are skipped by name without them; the gate installs those.
+        if path.parent.name != "adapters"
         for match in re.finditer(
             r"^(?:from|import) ([A-Za-z_]\w*)", path.read_text(encoding="utf-8"), re.M
         )
@@ -179,6 +181,25 @@ def test_the_gate_runs_the_test_command_of_the_readme():
     gate = HOUSE / ".ci" / "run"
     assert gate.stat().st_mode & 0o111
     assert "<!-- set-up: test -->" in gate.read_text(encoding="utf-8")
+
+
+def test_every_framework_is_installed_by_the_gate():
+    """Who has only what the second command installs sees these tests skipped, and by name."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    (frameworks,) = (each for each in extras["test-adapters"] if each.startswith("convmem["))
+    named = set(re.findall(r"[\w-]+", frameworks.removeprefix("convmem"))) | {"claude-agent-sdk"}
+    adapters = {
+        path.stem.replace("_", "-")
+        for path in (HOUSE / "convmem" / "adapters").iterdir()
+        if path.is_dir() and not path.name.startswith("__")
+    }
+    assert adapters == named == named & set(extras)
+    gate = (HOUSE / ".ci" / "run").read_text(encoding="utf-8")
+    assert "[test-adapters]" in gate
+    assert "--no-binary claude-agent-sdk" in gate
+    for path in (HOUSE / "tests" / "adapters").glob("test_*.py"):
+        if path.name != "test_adapters_house.py":
+            assert "importorskip" in path.read_text(encoding="utf-8"), path
 
 
 def test_every_verb_is_in_the_table():
@@ -246,7 +267,7 @@ def test_the_turn_that_is_shown_is_a_good_one():
 
 
 # Their files are named without the folder.
-_FOLDERS = ("log", "stores", "search", "context", "formats", "transfer")
+_FOLDERS = ("log", "stores", "search", "context", "formats", "transfer", "aio", "adapters")
 
 
 def test_the_layout_is_the_real_one():

@@ -1,1 +1,1 @@
-"""Adapters: convmem as the memory of agent frameworks, a file each, by its public API alone."""
+"""Adapters: convmem as the memory of agent frameworks, a folder each, by its public API."""

@@ -82,59 +82,17 @@ def read(source: Source, memory: dict[str, Any]) -> Iterator[Begin | Record]:
 
 def _mapped(records: Iterable[tuple[bytes, Any]]) -> Iterator[Record]:
     """Yield a Record for each of *records*. Called for every record of years: kept tight."""
-    events = _EVENTS
     for raw, value in records:
         if type(value) is not dict:
             yield Record(EVENT, "", raw, None, None, {}, False)
             continue
         get = value.get
-        kind = get("type")
         id, ts = get("uuid"), get("timestamp")
         if type(id) is not str or not id:
             id = None
         if type(ts) is not str:
             ts = _time(value)
-        meta: dict[str, Any] = {}
-        parent = get("parentUuid") or get("logicalParentUuid")
-        if type(parent) is str:
-            meta["parent"] = parent
-        is_known = True
-        message = get("message")
-        if (kind == "user" or kind == "assistant") and type(message) is dict:
-            content = message.get("content")
-            role = kind
-            if type(content) is list:
-                if kind == "user" and _are_results(content):
-                    role = "tool"
-            elif type(content) is not str:
-                role, content, is_known = EVENT, "", False
-                meta["kind"] = kind
-            model = message.get("model")
-            if type(model) is str:
-                meta["model"] = model
-            if get("isSidechain") is True and type(get("agentId")) is not str:
-                meta["kind"] = "sidechain"
-            if get("isMeta") is True:
-                meta["kind"] = "meta"
-            if get("isApiErrorMessage") is True:
-                meta["kind"] = "api-error"
-            if get("isCompactSummary") is True:
-                meta["kind"] = "compact-summary"
-        else:
-            role = EVENT
-            told = events.get(kind) if type(kind) is str else None
-            if told is None:
-                content, is_known = "", False
-                if type(kind) is str:
-                    meta["kind"] = kind
-            else:
-                meta["kind"] = kind
-                content = told(value, meta)
-                if kind == "attachment" and (prompt := _queued_prompt(value)):
-                    role, content = "user", prompt
-        agent = get("agentId")
-        if type(agent) is str:
-            meta["agent"] = agent
+        role, content, meta, is_known = said_by(value)
         fork = get("forkedFrom")
         if fork is None:
             yield Record(role, content, raw, id, ts, meta, is_known)
@@ -143,6 +101,57 @@ def _mapped(records: Iterable[tuple[bytes, Any]]) -> Iterator[Record]:
             if type(origin) is not str or not origin:
                 origin = None
             yield Record(role, content, raw, id, ts, meta, is_known, origin)
+
+
+def said_by(record: dict[str, Any]) -> tuple[str, Any, dict[str, Any], bool]:
+    """Return who said a record, what, what else is told of it, and whether its kind is known.
+
+    That is role, content and ``meta`` (without ``source``) of the turn that stands for it. Public:
+    what mirrors a session while it runs records the same turns as an import of it afterwards.
+    """
+    get = record.get
+    kind, message = get("type"), get("message")
+    meta: dict[str, Any] = {}
+    parent = get("parentUuid") or get("logicalParentUuid")
+    if type(parent) is str:
+        meta["parent"] = parent
+    is_known = True
+    if (kind == "user" or kind == "assistant") and type(message) is dict:
+        content = message.get("content")
+        role = kind
+        if type(content) is list:
+            if kind == "user" and _are_results(content):
+                role = "tool"
+        elif type(content) is not str:
+            role, content, is_known = EVENT, "", False
+            meta["kind"] = kind
+        model = message.get("model")
+        if type(model) is str:
+            meta["model"] = model
+        if get("isSidechain") is True and type(get("agentId")) is not str:
+            meta["kind"] = "sidechain"
+        if get("isMeta") is True:
+            meta["kind"] = "meta"
+        if get("isApiErrorMessage") is True:
+            meta["kind"] = "api-error"
+        if get("isCompactSummary") is True:
+            meta["kind"] = "compact-summary"
+    else:
+        role = EVENT
+        told = _EVENTS.get(kind) if type(kind) is str else None
+        if told is None:
+            content, is_known = "", False
+            if type(kind) is str:
+                meta["kind"] = kind
+        else:
+            meta["kind"] = kind
+            content = told(record, meta)
+            if kind == "attachment" and (prompt := _queued_prompt(record)):
+                role, content = "user", prompt
+    agent = get("agentId")
+    if type(agent) is str:
+        meta["agent"] = agent
+    return role, content, meta, is_known
 
 
 def _are_results(content: list[Any]) -> bool:

@@ -39,6 +39,18 @@ _CLAIM = re.compile(rb'\{"id":"(?:[^"\\]|\\.)*","seq":(\d{1,18}),')
 _BATCH = re.compile(rb',"_b":\["([0-9a-f]{8})",(\d+),(\d+)\]$')
 _BATCH_BYTES = 64
 
+# What stands before the seals of lines, a line each, where no batch lacks its end: the mark of
+# a batch whose next line follows, the last mark of a few turns, or none. Batches of more turns, and
+# content that ends in a bracket, take the longer way.
+_FEW_BYTES = len(b',"_b":["9f3a01bc",0,2]')
+_CLOSED = re.compile(
+    rb"""(?: ,"_b":\["([0-9a-f]{8})",\d,\d\]\n (?=,"_b":\["\1",\d,\d\]\n)
+    | ,"_b":\["[0-9a-f]{8}",(?:0,1|1,2|2,3|3,4|4,5|5,6|6,7|7,8|8,9)\]\n
+    | [^\n]*[^]\n]\n
+    )*+""",
+    re.VERBOSE,
+)
+
 _SEQ_FLOOR = b'{"_last_seq":'
 _SEQ_FLOOR_LINE = re.compile(rb'\{"_last_seq":(\d{1,19}),"_c":"[0-9a-f]{8}"\}')
 
@@ -147,7 +159,8 @@ def place_in_batch(line: bytes) -> int:
 
 def leaves_a_batch_open(lines: list[bytes]) -> bool:
     """Whether among sealed *lines*, the last of a log, a batch lacks a line that came later."""
-    if not any_ends_like_a_batch(lines):
+    ends = [line[-SEAL_BYTES - _FEW_BYTES : -SEAL_BYTES] for line in lines]
+    if _CLOSED.fullmatch(b"\n".join([*ends, b""])) is not None:
         return False
     marks = list(
         map(_BATCH.search, [line[-SEAL_BYTES - _BATCH_BYTES : -SEAL_BYTES] for line in lines])

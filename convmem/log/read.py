@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from itertools import accumulate
 
 from convmem.errors import CorruptLog, storage_error
 from convmem.log import codec, lines, records
@@ -192,12 +191,12 @@ class Reader:
         turns = codec.parse_all(found)
         if turns is None:
             return None
-        offsets = accumulate([len(line) + 1 for line in found], initial=0)
-        start = self.end - sum(map(len, found)) - len(found)
-        return [
-            StoredTurn(line, start + offset, turn)
-            for line, offset, turn in zip(found, offsets, turns, strict=False)
-        ]
+        stored = []
+        offset = self.end - sum(map(len, found)) - len(found)
+        for line, turn in zip(found, turns, strict=True):
+            stored.append(StoredTurn(line, offset, turn))
+            offset += len(line) + 1
+        return stored
 
     def _last_lines(self, count: int) -> list[bytes] | None:
         """Return the last *count* lines, or all there are; ``None`` where they are too long."""

@@ -64,7 +64,7 @@ def killed(worker: str, *arguments: object, after: int) -> list[Any]:
         told += [json.loads(line) for line in rest if line.endswith("\n")]
     finally:
         running.kill()
-        running.wait()
+        running.communicate()  # closes its pipes, too
     assert running.returncode == -signal.SIGKILL
     return told
 

@@ -34,8 +34,16 @@ ITEMS = frozenset(
 
 
 def said_by(item: dict[str, Any]) -> tuple[str, Any] | None:
-    """Return the role and the content of what *item* says; ``None`` where it says nothing."""
-    kind = item.get("type")
+    """Return the role and the content of what *item* says; ``None`` where it says nothing.
+
+    What an import and an adapter make of an item is one thing: public, also for other floors.
+    Content holds what was said as it is, but for arguments, which are parsed where they spell an
+    object that a turn can hold.
+
+    >>> said_by({"content": "And by train?", "role": "user"})
+    ('user', 'And by train?')
+    """
+    kind = item.get("type", "message")  # which a message may leave out
     if type(kind) is not str:
         return None
     if kind == "message":
@@ -135,6 +143,8 @@ def _call(kind: str, item: dict[str, Any]) -> list[dict[str, Any]]:
 
 # What a call may have beside its arguments, where nothing says which key holds them.
 _NOT_GIVEN = frozenset("type id call_id name status result output outputs error results".split())
+# Arguments that are nested deeper stay the text they are: a turn's content must end somewhere.
+_MAX_DEPTH = 200
 
 
 def _given(item: dict[str, Any]) -> dict[str, Any]:
@@ -152,9 +162,22 @@ def _given(item: dict[str, Any]) -> dict[str, Any]:
         except (ValueError, RecursionError):
             pass  # a program, or cut short
         else:
-            if type(value) is dict:
+            if type(value) is dict and _is_shallow(value):
                 return value
     return {"input": given}
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether *value* is nested no deeper than what a turn can hold, whoever encodes it."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner: list[Any] = []
+        for each in level:
+            inner.extend(each.values() if type(each) is dict else each)
+        level = [each for each in inner if type(each) in (dict, list)]
+        if not level:
+            return True
+    return False
 
 
 def _result(item: dict[str, Any]) -> dict[str, Any]:
