@@ -100,7 +100,8 @@ def test_a_large_log_is_not_searched_for_each_id_that_comes(tmp_path, monkeypatc
         monkeypatch.setattr(known_ids, "search_all", counted)
         for at in range(40):
             chat.record_many(
-                {"role": "user", "content": "y", "id": f"{at}.{nth}"} for nth in range(turns_at_once)
+                {"role": "user", "content": "y", "id": f"{at}.{nth}"}
+                for nth in range(turns_at_once)
             )
         again = chat.record("user", "y", id="3.0")
     assert again.seq == 100 + 3 * turns_at_once + 1
