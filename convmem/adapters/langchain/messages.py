@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 
+from convmem.adapters.media import source_of
+
 if TYPE_CHECKING:
     from convmem import Turn
 
@@ -145,7 +147,7 @@ def _block(part: Any) -> dict[str, Any]:
     if kind == "image_url" and isinstance(url, dict | str):
         found = url.get("url") if isinstance(url, dict) else url
         if isinstance(found, str):
-            return {"type": "image", "source": _source_of(found)}
+            return {"type": "image", "source": source_of(found)}
     if kind in ("image", "audio", "video", "file") and "source" not in part:
         source = _standard_source(part)
         if source is not None:
@@ -165,13 +167,6 @@ _SHAPES: dict[str, tuple[str, Any]] = {
     "image": ("source", dict),
     "document": ("source", dict),
 }
-
-
-def _source_of(url: str) -> dict[str, Any]:
-    head, comma, body = url.partition(",")
-    if comma and head.startswith("data:") and head.endswith(";base64"):
-        return {"type": "base64", "media_type": head[5:-7], "data": body}
-    return {"type": "url", "url": url}
 
 
 def _standard_source(part: dict[str, Any]) -> dict[str, Any] | None:
