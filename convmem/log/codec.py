@@ -44,7 +44,7 @@ _BATCH_BYTES = 64
 # content that ends in a bracket, take the longer way.
 _FEW_BYTES = len(b',"_b":["9f3a01bc",0,2]')
 _CLOSED = re.compile(
-    rb"""(?: ,"_b":\["([0-9a-f]{8})",\d,\d\]\n (?=,"_b":\["\1",\d,\d\]\n)
+    rb"""(?: ,"_b":\["([0-9a-f]{8})",\d,\d\]\n (?=,"_b":\["\1",[1-9],\d\]\n)
     | ,"_b":\["[0-9a-f]{8}",(?:0,1|1,2|2,3|3,4|4,5|5,6|6,7|7,8|8,9)\]\n
     | [^\n]*[^]\n]\n
     )*+""",
@@ -165,7 +165,8 @@ def leaves_a_batch_open(lines: list[bytes]) -> bool:
     marks = list(
         map(_BATCH.search, [line[-SEAL_BYTES - _BATCH_BYTES : -SEAL_BYTES] for line in lines])
     )
-    names = [None if mark is None else mark[1] for mark in marks] + [None]
+    # One that begins is another batch, also by a name that came before.
+    names = [None if mark is None or int(mark[2]) == 0 else mark[1] for mark in marks] + [None]
     return any(
         mark is not None and mark[1] != following and int(mark[2]) != int(mark[3]) - 1
         for mark, following in zip(marks, names[1:], strict=True)

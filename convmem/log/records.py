@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from convmem.log import codec, lines
+from convmem.log.files import read_exactly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 _NEAR_BYTES = 4 << 10
+# What is looked through at a time for holes: more than nearly every turn takes.
+_THROUGH_BYTES = 1 << 20
 
 
 class Damage:
@@ -147,6 +150,50 @@ def _committed(
 def _give_up(held: list[Record], damaged: OnDamage) -> None:
     for record in held:
         damaged(Damage(record.offset, record.end - record.offset, codec.HALF_BATCH))
+
+
+def is_whole_before(fd: int, offset: int, found: list[bytes]) -> bool:
+    """Whether the batch is whole of which *found*, the good lines from *offset* on, have the end.
+
+    What ``backward`` would find out line by line, at a twentieth of the cost: a batch whose closing
+    line is there can only have lost lines to a hole, which is NUL, and no good line holds any. So
+    it is whole if there is no NUL back to its first line, or to the log's. ``False`` also where
+    that cannot be told in this way.
+    """
+    mark = codec.batch_mark(found[0])
+    if mark is None:
+        return False
+    name, place, count = mark
+    in_order = [(name, nth, count) for nth in range(place, min(place + len(found), count))]
+    if in_order[-1:] != [(name, count - 1, count)]:
+        return False
+    if any(codec.batch_mark(line) != each for line, each in zip(found, in_order, strict=False)):
+        return False
+    first = b',"_b":["%b",0,%d],"_c":"' % (name, count)
+    its_end = len(first) + len(b'9f3a01bc"}\n')
+    at, behind = offset, b""
+    while at > 0:
+        take = min(_THROUGH_BYTES, at)
+        at -= take
+        data = read_exactly(fd, take, at)
+        if len(data) < take:
+            return False  # cut meanwhile
+        start = (data + behind).rfind(first)
+        if data.find(b"\0", max(0, start)) >= 0:
+            return False
+        if start >= 0:
+            if (data + behind)[start + its_end - 1 : start + its_end] != b"\n":
+                return False
+            _, _, line = next(lines.backward(fd, at + start + its_end))
+            return (
+                line is not None
+                and codec.is_intact(line)
+                and codec.batch_mark(line) == (name, 0, count)
+            )
+        if at > 0 and b'["%b",' % name not in data:
+            return False  # it began with lines that were dropped since, or they are very long
+        behind = data[:its_end]
+    return True
 
 
 def last_seq(fd: int, end: int) -> int:

@@ -12,6 +12,7 @@ from unnamed import JSON, lines, native, said, sample, taken
 
 from convmem.formats import codex
 from convmem.formats.openai import openai_messages, openai_responses
+from convmem.formats.openai.response_items import said_by
 
 few = settings(max_examples=100, deadline=None)
 
@@ -190,3 +191,21 @@ def test_an_array_comes_back_as_an_array(values):
     found = taken(openai_responses, json.dumps(values).encode())
     if values:
         assert json.loads(native(openai_responses, found[0])) == values
+
+
+def test_a_message_may_leave_out_that_it_is_one():
+    """The API's input does: ``{"role": "user", "content": …}`` alone is a message."""
+    assert said_by({"content": "And by train?", "role": "user"}) == ("user", "And by train?")
+    assert said_by({"content": "And by train?"}) is None
+
+
+def test_arguments_are_parsed_unless_they_are_nested_too_deeply():
+    """However many things are given, they are found; what no turn can hold stays the text."""
+    deep, wide = (
+        '{"a":' * 300 + "1" + "}" * 300,
+        json.dumps({"a": [{"b": at} for at in range(300)]}),
+    )
+    for arguments, expected in ((deep, {"input": deep}), (wide, json.loads(wide))):
+        said = said_by({"type": "function_call", "name": "f", "arguments": arguments})
+        assert said is not None
+        assert said[1][0]["input"] == expected

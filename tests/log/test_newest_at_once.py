@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convmem.log import codec, read
+from convmem.log import codec, read, records
 from convmem.log.files import Folder
 from convmem.log.records import Damage
 from convmem.turns import draft
@@ -67,9 +67,10 @@ _END = st.sampled_from([b"", b"", b"", b"torn", b'{"role":"user","content":"by h
     st.integers(1, 6),
     st.booleans(),
     st.sampled_from([64, 16 << 10]),
+    st.sampled_from([200, 1 << 20]),
 )
 def test_the_last_turns_at_once_are_those_found_line_by_line(
-    tmp_path_factory, parts, end, count, flips, block
+    tmp_path_factory, parts, end, count, flips, block, through
 ):
     """P10 and P1 hold on the short way too: no damage believed, no half batch shown."""
     place: Path = tmp_path_factory.mktemp("log")
@@ -81,6 +82,7 @@ def test_the_last_turns_at_once_are_those_found_line_by_line(
     place.chmod(0o700)
     with (
         patch.object(read, "_LAST_BLOCK", block),
+        patch.object(records, "_THROUGH_BYTES", through),
         read.Reader(Folder.open(str(place)), "trip") as reader,
     ):
         at_once = reader.newest_at_once(count)
@@ -143,3 +145,77 @@ def test_no_turn_of_a_batch_with_a_hole_is_shown(tmp_path, lost, behind):
             found = read.newest(reader, count, read.Filter(), lambda damage: None)
             shown = [each.turn.content for each in found]
         assert shown == (["before"] + ["after"] * behind)[-count:]
+
+
+def _large_batch(count, name="0123abcd"):
+    return [
+        codec.turn_line(draft("user", f"turn {at}"), 2 + at, NOW, (name, at, count))
+        for at in range(count)
+    ]
+
+
+def _newest(place, lines, count, through=1 << 20):
+    """Return what is had at once (or nothing), and what is found line by line."""
+    (place / "trip.jsonl").write_bytes(b"".join(lines))
+    place.chmod(0o700)
+    with (
+        patch.object(records, "_THROUGH_BYTES", through),
+        read.Reader(Folder.open(str(place)), "trip") as reader,
+    ):
+        at_once = reader.newest_at_once(count)
+        slowly = _line_by_line(reader, count, [])
+    return (
+        None if at_once is None else [each.turn.content for each in at_once],
+        [each.turn.content for each in slowly],
+    )
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+@pytest.mark.parametrize("through", [300, 1000, 1 << 20])
+@pytest.mark.parametrize("dropped", [0, 1, 5])
+def test_the_end_of_a_large_batch_is_had_at_once(tmp_path, behind, through, dropped):
+    """A session that began with an import of thousands is read as fast as any other."""
+    lines = [codec.turn_line(draft("user", "before"), 1, NOW, None)]
+    lines += _large_batch(40)[dropped:]
+    lines += [codec.turn_line(draft("user", "after"), 50, NOW, None)] * behind
+    if dropped:
+        del lines[0]  # the log begins inside the batch, as a policy may leave it
+    for count in (1, 2, 20, 30):
+        at_once, slowly = _newest(tmp_path, lines, count, through)
+        assert at_once == slowly
+        assert len(slowly) == count
+
+
+@pytest.mark.parametrize(
+    "hurt", [b"\0" * 40, b"\0", b"x", b""], ids=["hole", "NUL", "letter", "gone"]
+)
+@pytest.mark.parametrize("through", [300, 1 << 20])
+def test_no_damage_before_makes_half_a_batch_a_whole_one(tmp_path, hurt, through):
+    """P1: wherever a piece of it is missing, what is had at once is what all its lines tell."""
+    whole = [codec.turn_line(draft("user", "before"), 1, NOW, None), *_large_batch(12)]
+    is_had = 0
+    for at in range(len(whole)):
+        for place in (0, 30, len(whole[at]) - 40, len(whole[at]) - 1):
+            lines = list(whole)
+            end = place + max(1, len(hurt))
+            lines[at] = lines[at][:place] + hurt + lines[at][end:]
+            for count in (1, 3):
+                at_once, slowly = _newest(tmp_path, lines, count, through)
+                assert at_once in (None, slowly)
+                is_had += at_once is not None
+    assert is_had
+
+
+def test_a_batch_that_tells_its_places_wrongly_is_looked_at_line_by_line(tmp_path):
+    """Marks may come from anybody's file: only those that fit together are a short way."""
+    odd = _large_batch(6)
+    odd[3] = codec.turn_line(draft("user", "again"), 9, NOW, ("0123abcd", 1, 6))
+    for lines in (
+        odd,
+        _large_batch(6)[:2] + _large_batch(4)[2:],
+        _large_batch(6)[2:] * 2,
+        _large_batch(2)[:1] + _large_batch(1),
+    ):
+        for count in range(1, 6):
+            at_once, slowly = _newest(tmp_path, lines, count)
+            assert at_once in (None, slowly)
