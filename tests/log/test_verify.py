@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections import Counter
 
 import pytest
@@ -98,23 +96,26 @@ def test_an_unfinished_last_line_is_torn_unless_it_is_a_turn_by_hand(tmp_path):
     assert kinds(check(line(1) + line(2)[:50] + line(3)[:-1], tmp_path)) == [(2, "fused")]
 
 
-def test_a_turn_that_is_being_written_is_no_damage(tmp_path):
+def test_a_turn_that_is_being_written_is_no_damage(tmp_path, monkeypatch):
     """A check from cron must not wake anybody because somebody is talking."""
     path = tmp_path / "trip.jsonl"
     whole = batch(2, 40)
     path.write_bytes(line(1) + whole[:1000])
     found = []
     fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    waited = []
+
+    def meanwhile(seconds):
+        waited.append(seconds)
+        os.write(fd, whole[1000:])
+
+    monkeypatch.setattr(verify.time, "sleep", meanwhile)
     try:
-        writer = threading.Thread(
-            target=lambda: (time.sleep(0.003), os.write(fd, whole[1000:])), daemon=True
-        )
         size = os.fstat(fd).st_size
-        writer.start()
         report = verify.verify(fd, size, found.append, lambda amount: None)
-        writer.join()
     finally:
         os.close(fd)
+    assert len(waited) == 1 and 0 < waited[0] < 1
     assert found == [] and report.size == len(line(1) + whole) and report.turns == 41
 
 
