@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 KEY = "copied"
 # More is not unpacked: it was not packed by convmem.
 _MOST_BYTES = 256 << 20
+_AT_ONCE_BYTES = 64 << 10
 
 
 def packed(conversation: str, ids: list[str], lines: Iterable[bytes]) -> dict[str, Any]:
@@ -45,21 +46,40 @@ def ids_in(turn: Turn) -> list[str]:
     return [each for each in ids if isinstance(each, str)] if isinstance(ids, list) else []
 
 
-def lines_in(turn: Turn) -> list[bytes]:
-    """Return the lines of the turns that *turn* stands for; none where they cannot be read."""
+def lines_in(turn: Turn) -> Iterator[bytes]:
+    """Yield the lines of the turns that *turn* stands for; those that can be read.
+
+    A little is unpacked at a time, and no more lines than there are ids: a few bytes that anybody
+    recorded can be made to pack a gigabyte.
+    """
     import base64
     import binascii
     import zlib
 
     text = (_told(turn) or {}).get("turns")
     if not isinstance(text, str):
-        return []
+        return
     unpacker = zlib.decompressobj()
+    begun = bytearray()
+    most, left = len(ids_in(turn)), _MOST_BYTES
     try:
-        data = unpacker.decompress(base64.b64decode(text, validate=True), _MOST_BYTES)
+        squeezed = base64.b64decode(text, validate=True)
+        while most > 0 and left > 0 and not unpacker.eof:
+            data = unpacker.decompress(squeezed, min(_AT_ONCE_BYTES, left))
+            squeezed = unpacker.unconsumed_tail
+            if not data:
+                break
+            left -= len(data)
+            *ended, rest = data.split(b"\n")
+            for each in ended[:most]:
+                yield bytes(begun) + each
+                begun.clear()
+            most -= len(ended)
+            begun += rest
     except (binascii.Error, ValueError, zlib.error):
-        return []  # somebody wrote it by hand
-    return data.split(b"\n") if unpacker.eof else []
+        return  # somebody wrote it by hand
+    if most > 0 and unpacker.eof:
+        yield bytes(begun)
 
 
 def unpacked(turn: Turn) -> Iterator[tuple[bytes, Turn]]:
