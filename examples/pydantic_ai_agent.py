@@ -13,7 +13,7 @@ import asyncio
 import sys
 import tempfile
 
-from pydantic_ai import Agent, ModelMessage, ModelResponse, TextPart
+from pydantic_ai import Agent, ModelMessage, ModelResponse, TextPart, UsageLimits
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import ConversationConflict
 from pydantic_ai.models.function import AgentInfo, FunctionModel
@@ -30,13 +30,15 @@ def parrot(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
 
 
 AGENT = Agent(FunctionModel(parrot))
+# pydantic-ai counts all requests of a conversation, and by default refuses the one after the 50th.
+LIMITS = UsageLimits(request_limit=None)
 
 
 async def ask(store: ConvmemConversationStore, question: str, *, user: str) -> str:
     """Answer one request; *user* sees no conversation of others."""
     while True:
         chat = await store.load(CHAT, limit=20, scope=user) or Conversation(conversation_id=CHAT)
-        result = await AGENT.run(question, conversation=chat)
+        result = await AGENT.run(question, conversation=chat, usage_limits=LIMITS)
         try:
             await store.save(result, scope=user)
         except ConversationConflict:

@@ -8,7 +8,11 @@ half of a surrogate pair (as cut emoji leave it), ``NaN``, objects, or what is n
 from __future__ import annotations
 
 import json
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Deeper than this, what is kept of a value is that it was there.
 MAX_DEPTH = 200
@@ -25,25 +29,63 @@ def is_same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def compact(value: Any) -> str:
+def compact(value: Any, *, allow_nan: bool = False) -> str:
     """Return *value* as JSON without blanks, its letters as they are.
 
     Raises:
-        ValueError: It holds ``NaN`` or an infinity.
+        ValueError: It holds ``NaN`` or an infinity, which are not allowed.
         TypeError: It holds what is no JSON.
     """
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=allow_nan)
 
 
 def text_of(value: Any) -> str:
-    """Return a text as it is, nothing as no text, and all else as compact JSON.
+    """Return a text as it is, nothing as no text, and all else as compact JSON, or nearly that.
 
     Raises:
-        ValueError, TypeError: As ``compact``.
+        TypeError: As ``compact``.
     """
     if value is None:
         return ""
-    return value if type(value) is str else compact(value)
+    return value if type(value) is str else compact(value, allow_nan=True)
+
+
+def spelled_in_ascii(value: Any) -> str:
+    """Return *value* as JSON in ASCII, which can say halves of surrogate pairs and ``NaN``, too.
+
+    Raises:
+        TypeError, ValueError, RecursionError: It holds what is no JSON, or is nested too deeply.
+    """
+    return json.dumps(value, separators=(",", ":"))
+
+
+def unspelled(raw: Any) -> Any:
+    """Return what *raw* spells, where it is text that spells anything; else itself."""
+    if type(raw) is str:
+        with suppress(ValueError, RecursionError):
+            return json.loads(raw)
+    return raw
+
+
+def storable(
+    turn: dict[str, Any],
+    item: Any,
+    source: str,
+    *,
+    spelled: Callable[[Any], str] = spelled_in_ascii,
+) -> dict[str, Any]:
+    """Return *turn*; where JSON cannot say it, what comes nearest, with *item* spelled as ``raw``.
+
+    Where *item* is no JSON that *spelled* knows, *turn* as it is, which nobody will store.
+    """
+    if is_sayable(turn):
+        return turn
+    try:
+        raw = spelled(item)
+    except (TypeError, ValueError, RecursionError):
+        return turn
+    meta = sayable({"source": source, **(turn.get("meta") or {})})
+    return {**turn, "content": sayable(turn["content"]), "meta": meta, "raw": raw}
 
 
 def is_sayable(value: Any, *, max_characters: int | None = None) -> bool:

@@ -40,7 +40,7 @@ def record_once(
     *,
     item_in: Callable[[Turn], Any],
     spelled: Callable[[Any], str],
-    sayable: Callable[[dict[str, Any]], dict[str, Any]],
+    storable: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> None:
     """Record *turns* as one atomic batch, without those that are stored under their ids already.
 
@@ -49,7 +49,7 @@ def record_once(
         turns: As ``record_many`` takes them; those with an ``id`` have ``raw`` and ``meta``.
         item_in: What item a stored turn holds, to compare with ``raw``; ``None`` if none.
         spelled: The text of an item: two of the same text are the same.
-        sayable: What stands for a turn when JSON cannot say all of them; mostly the turn itself.
+        storable: What stands for a turn when JSON cannot say all of them; mostly the turn itself.
 
     Raises:
         ConvmemError: As ``record_many`` raises it; nothing was stored.
@@ -65,7 +65,7 @@ def record_once(
             if is_plain:
                 raise
             is_plain = True
-            turns = [sayable(turn) for turn in turns]
+            turns = [storable(turn) for turn in turns]
 
 
 def _settled(

@@ -20,6 +20,7 @@ from convmem.archive import (
     DEFAULT_REMEMBER_SECONDS,
 )
 from convmem.archive import Archive as SyncArchive
+from convmem.errors import UsageError
 
 if TYPE_CHECKING:
     import re
@@ -107,9 +108,18 @@ class Archive:
 
     @classmethod
     def of(cls, archive: SyncArchive | Archive) -> Archive:
-        """Return the async face of *archive*: the same one for all who ask, and of one, itself."""
+        """Return the async face of *archive*: the same one for all who ask, and of one, itself.
+
+        Raises:
+            UsageError: It is no archive, such as the path of one.
+        """
         if isinstance(archive, Archive):
             return archive
+        if not isinstance(archive, SyncArchive):
+            raise UsageError(
+                f"an archive is needed, not {type(archive).__name__}",
+                hint="open one with Archive.open(path), and hand that over",
+            )
         with _finding:
             return _all.get(id(archive)) or cls(archive)
 
@@ -127,8 +137,9 @@ class Archive:
     async def close(self) -> None:
         """Take no more calls, wait for those that were made, sync what waits, and let all go.
 
-        The loop runs meanwhile. Those who follow come to their end. Closing twice is harmless; the
-        second waits for the first.
+        The loop runs meanwhile. Those who follow stop where they are, which need not be the end of
+        the log; ``cursor`` tells where that is. Closing twice is harmless; the second waits for the
+        first.
 
         Raises:
             DurabilityUnknown: A sync failed, now or in the background since the last answer.

@@ -33,6 +33,7 @@ _IDLE_SECONDS = 10.0
 class Following:
     """Turns as they come, for ``async for``. Any number of them share one thread.
 
+    It stops without an error where the archive is closed, wherever it is then; see ``cursor``.
     ``aclose`` ends it and gives back what is held open; so does the last reference, after a
     ``break``. A task that is cancelled while it waits misses nothing: what is held open is given
     back, and who asks next goes on from there. One task at a time may ask.

@@ -91,6 +91,26 @@ def test_a_message_comes_back_exactly_as_it_was(tmp_path, message):
     assert repr(message_to_dict(found)) == repr(message_to_dict(message))
 
 
+ODD: list[BaseMessage] = [
+    HumanMessage("half \ud83d"),
+    HumanMessage(["half \ud83d", {"type": "text", "text": "\udc00"}]),
+    AIMessage("x", response_metadata={"p": float("nan")}),
+    AIMessage("", tool_calls=[{**CALL, "args": {"\ud83d": float("inf")}}]),
+    ToolMessage("7", tool_call_id="\ud83d", artifact=[float("-inf")]),
+    ChatMessage("\ud83d", role="\ud83d"),
+]
+
+
+def test_no_run_is_refused_for_odd_text(archive):
+    """Emoji get cut in two and figures divided by nothing: the answer is there all the same."""
+    history = ConvmemChatMessageHistory("s", archive)
+    history.add_messages([*ODD, HumanMessage("whole")])
+    asyncio.run(history.aadd_messages(ODD))
+    expected = [*ODD, HumanMessage("whole"), *ODD]
+    assert repr(told(history.messages)) == repr(told(expected))
+    assert len(list(archive.search("half"))) == 4
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import operator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 from uuid import UUID
@@ -14,6 +16,7 @@ import pytest
 
 pytest.importorskip("langgraph")
 
+import ormsgpack
 from crowd import killed, tear, together
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +31,7 @@ from langchain_core.messages import (
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde import jsonplus
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -643,6 +647,129 @@ def test_turns_of_others_are_no_part_of_the_state(archive):
     archive.conversation("t").record("user", "a note by hand")
     archive.conversation("t").record("event", "", meta={"source": "elsewhere"})
     assert len(ask(graph, "two")) == 4
+
+
+POISON: list[dict[str, Any]] = [
+    {"kind": "writes", "writes": {"ns": ["x"]}},
+    {
+        "kind": "writes",
+        "writes": {"ns": "", "checkpoint": "1", "task": "t", "path": "", "values": 5},
+    },
+    {"kind": "checkpoint", "checkpoint": {"ns": "", "id": "zz"}},
+    {"kind": "checkpoint", "checkpoint": []},
+    {"kind": "message", "serde": 5},
+    {"kind": "message", "tag": ["x"]},
+    {"kind": ["message"]},
+    {"kind": 5, "tag": "x"},
+]
+VALUE_POISON: list[Any] = [
+    5,
+    {},
+    {"at": [1, 2]},
+    {"at": [0]},
+    {"at": 999_999},
+    {"serde": ["x"]},
+    {"message": [0]},
+    {"message": 2**70, "tag": "x"},
+    {"dict": {"a": 5}},
+    {"list": {"refs": [], "tags": ["", ""]}},
+    {"list": {"refs": [1], "tags": ["", ""], "base": [0], "take": 3}},
+    {"list": {"refs": [[1]], "tags": [""]}},
+]
+
+
+@pytest.mark.parametrize("number", range(len(POISON) + len(VALUE_POISON)))
+def test_who_marks_a_turn_as_a_checkpoint_stops_no_graph(archive, number):
+    """Anybody who may record can write what only looks like a saver's: one thread, or all."""
+    saver = ConvmemSaver(archive)
+    thread = Thread(saver)
+    thread.put(messages=[said("one")])
+    chat = archive.conversation("t")
+    if number < len(POISON):
+        told = dict(POISON[number])
+        meta = {"source": "langgraph", "kind": told.pop("kind"), "tag": told.pop("tag", "")}
+        chat.record("event", "", meta=meta, **told)
+    else:
+        (*_, last) = [turn for turn in chat.turns() if "checkpoint" in turn.extra]
+        body = last.extra["checkpoint"]
+        values = {**body["values"], "odd": VALUE_POISON[number - len(POISON)]}
+        chat.record("event", "", meta=last.meta, checkpoint={**body, "values": values, "id": "0"})
+    for each in (saver, ConvmemSaver(archive)):
+        assert held(each, config={"configurable": dict(thread.conf)}) == ["one"]
+        assert each.get_tuple(CONFIG) is not None
+        assert list(each.list(None))
+        each.delete_for_runs(["none"])
+        each.copy_thread("t", f"copy-{id(each)}")
+        assert list(each.list({"configurable": {"thread_id": f"copy-{id(each)}"}}))
+    thread.put(messages=[said("one"), said("two")])
+    assert held(ConvmemSaver(archive)) == ["one", "two"]
+    saver.prune(["t"])
+    assert held(ConvmemSaver(archive)) == ["one", "two"]
+
+
+CALLED: list[str] = []
+
+
+def call(text: str) -> str:
+    """What must never be called by a line of a log."""
+    CALLED.append(text)
+    return text
+
+
+class Caller:
+    """A class that does something when it is made."""
+
+    def __init__(self, text: str) -> None:
+        call(text)
+
+
+class Kind(Enum):
+    """An enumeration of a user's own."""
+
+    GO = "go"
+
+
+@pytest.mark.parametrize("name", ["call", "Caller"])
+@pytest.mark.parametrize("is_within", [False, True])
+def test_no_line_of_a_log_has_anything_called(archive, name, is_within):
+    """Lines come from shells, exports and clients: who reads a thread must not run them."""
+    serde = JsonPlusSerializer()
+    packed = ormsgpack.packb((__name__, name, "boo"))
+    value = ormsgpack.Ext(jsonplus.EXT_CONSTRUCTOR_SINGLE_ARG, packed)
+    if is_within:  # of something that is data
+        inner = ormsgpack.packb((__name__, "Plan", {"steps": value}))
+        value = ormsgpack.Ext(jsonplus.EXT_CONSTRUCTOR_KW_ARGS, inner)
+    bad = ormsgpack.packb(value)
+    CALLED.clear()
+    serde.loads_typed(("msgpack", bad))
+    assert CALLED == ["boo"]  # which LangGraph's own does
+    CALLED.clear()
+    thread = Thread(ConvmemSaver(archive))
+    thread.put(messages=[said("one")])
+    chat = archive.conversation("t")
+    (*_, last) = chat.turns()
+    typed = ["msgpack", base64.b64encode(bad).decode()]
+    body = {**last.extra["checkpoint"], "id": "0", "values": {"x": {"serde": typed}}}
+    chat.record("event", "", meta=last.meta, checkpoint=body)
+    meta = {"source": "langgraph", "kind": "message", "tag": "x"}
+    chat.record("user", "hm", meta=meta, serde=typed)
+    for saver in (*thread.savers, ConvmemSaver(archive)):
+        found = saver.get_tuple(CONFIG)
+        assert found.checkpoint["channel_values"].keys() == {"x"}
+        assert list(saver.list(None))
+        saver.delete_for_runs(["none"])
+    assert CALLED == []
+
+
+def test_types_of_users_own_come_back_inside_each_other(archive):
+    """What holds data is made as ever, also within other data."""
+    thread = Thread(ConvmemSaver(archive))
+    value = {"plans": (Plan([Kind.GO, Path("a")]),), "kind": Kind.GO}
+    thread.put(value=value)
+    found = ConvmemSaver(archive).get_tuple(CONFIG).checkpoint["channel_values"]["value"]
+    serde = JsonPlusSerializer()
+    assert repr(found) == repr(serde.loads_typed(serde.dumps_typed(value)))
+    assert found["plans"][0] == Plan([Kind.GO, Path("a")])
 
 
 def test_what_another_process_removed_is_stored_again_when_it_is_said_again(archive):

@@ -326,6 +326,88 @@ def test_many_turns_come_page_by_page(root):
         assert [turn["seq"] for turn in back["turns"]] == [41, 42]
 
 
+def by_hand(root, name, texts):
+    """Add lines to a log as an editor does: without ids, times and numbers."""
+    with open(Path(root, "default", f"{name}.jsonl"), "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(user(text)) + "\n" for text in texts)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+@pytest.mark.parametrize("recorded", [0, 1, 3])
+def test_turns_that_were_added_by_hand_come_page_by_page_too(root, count, recorded):
+    """They have no seq to be asked for by; they are still all there, and each once."""
+    Path(root, "default").mkdir(parents=True)
+    by_hand(root, "hand", [f"hand {n}" for n in range(7)])
+    with Archive.open(root, durability="none") as archive:
+        chat = archive.conversation("hand")
+        for n in range(recorded):
+            chat.record("user", f"recorded {n}")
+            by_hand(root, "hand", [f"later {n}", f"still later {n}"])
+        everything = [turn.content for turn in chat.turns()]
+
+    @inside(root)
+    async def _(client):
+        async def walk(name, asking):
+            pages = []
+            while asking is not None:
+                answer = await call(client, "tail", conversation="hand", count=count, **asking)
+                pages.append([turn["content"] for turn in answer["turns"]])
+                asking = answer.get(name)
+            return pages
+
+        back = await walk("older", {})
+        assert [text for page in reversed(back) for text in page] == everything
+        assert [text for page in await walk("newer", {"after": 0}) for text in page] == everything
+        skip = min(count, 4)
+        older = await call(client, "tail", conversation="hand", count=count, skip=skip)
+        again = await walk("newer", older["newer"])
+        assert [text for page in again for text in page][-skip:] == everything[-skip:]
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_a_summary_ends_no_walk_through_the_turns(root, count):
+    """It has no seq either, and stands before the turns that were kept."""
+    with Archive.open(root, durability="none") as archive:
+        chat = archive.conversation("c")
+        chat.record_many([("user", f"turn {n}") for n in range(9)])
+        policy = convmem.RetentionPolicy(keep_last=4)
+        chat.compact(policy, summarize=lambda turns: "What was before.")
+        everything = [turn.content for turn in chat.turns()]
+
+    @inside(root)
+    async def _(client):
+        for name, asking in (("newer", {"after": 0}), ("older", {})):
+            seen = []
+            while asking is not None:
+                answer = await call(client, "tail", conversation="c", count=count, **asking)
+                page = [turn["content"] for turn in answer["turns"]]
+                seen = seen + page if name == "newer" else page + seen
+                asking = answer.get(name)
+            assert seen == everything and "What was before." in seen[0]
+
+
+def test_a_long_turn_that_was_added_by_hand_can_be_had_whole(root):
+    """Whatever its place is told by."""
+    texts = ["a" * 5000, "b" * 6000, "c" * 7000]
+    Path(root, "default").mkdir(parents=True)
+    by_hand(root, "hand", texts[:1])
+    with Archive.open(root, durability="none") as archive:
+        archive.conversation("hand").record("user", "short")
+    by_hand(root, "hand", texts[1:])
+
+    @inside(root, answer_bytes=4096)
+    async def _(client):
+        for asking in ({}, {"after": 0}):
+            answer = await call(client, "tail", conversation="hand", **asking)
+            assert len(answer["turns"]) == 4
+            for at, text in zip((0, 2, 3), texts, strict=True):
+                cut, pieces = answer["turns"][at], [answer["turns"][at]["content"]]
+                while more := cut.get("cut", {}).get("more"):
+                    (cut,) = (await call(client, "tail", conversation="hand", **more))["turns"]
+                    pieces.append(cut["content"])
+                assert "".join(pieces) == text
+
+
 def test_a_search_and_a_context_stay_within_their_bounds(root):
     """Whatever is stored, an answer is as small as was promised."""
     with Archive.open(root, durability="none") as archive:
@@ -395,6 +477,38 @@ def test_a_large_state_is_shown_in_part(root):
         assert (answer["state"], answer["left_out"]) == ({"a": 1, "z": 2}, {"big": 9010})
 
 
+@pytest.mark.parametrize("value", ["é\n" * 9000, {"rows": [[n, "a"] for n in range(2000)]}])
+def test_a_large_value_of_the_state_can_be_had_piece_by_piece(root, value):
+    """A model may store what is larger than one answer, so it must be able to read that."""
+    with Archive.open(root, durability="none") as archive:
+        archive.conversation("c").update_state({"big": value, "a": 1})
+
+    @inside(root, answer_bytes=4096)
+    async def _(client):
+        pieces, asking = [], {"keys": ["big"]}
+        while asking is not None:
+            answer = await call(client, "state", conversation="c", **asking)
+            assert size(answer) < 4096 + 200
+            pieces.append(answer["state"]["big"])
+            asking = answer["cut"].get("more")
+        assert "".join(pieces) == (value if isinstance(value, str) else line_of(value))
+        assert (answer["cut"].get("as") == "json") == isinstance(value, dict)
+        for asking in ({"offset": 1}, {"keys": ["a", "big"], "offset": 1}):
+            error = await refused(client, "state", conversation="c", **asking)
+            assert error["kind"] == "usage"
+
+
+def test_a_state_is_given_as_it_was_set(root):
+    """Also where a picture is in it: what a model writes back would else be its name."""
+    state = {"data": "q" * 300, "url": "data:image/png;base64," + "A" * 400}
+    with Archive.open(root, durability="none") as archive:
+        archive.conversation("c").update_state(state)
+
+    @inside(root)
+    async def _(client):
+        assert (await call(client, "state", conversation="c"))["state"] == state
+
+
 def test_pictures_are_named_and_depth_is_bounded():
     """Base64 tells a model nothing, and a value too deep for the SDK would end the call."""
     picture = {"type": "image", "source": {"type": "base64", "data": "A" * 4000}}
@@ -408,6 +522,22 @@ def test_pictures_are_named_and_depth_is_bounded():
         value = value[0]
     assert size(light(deep)) < 200
     assert light({"data": "short"}) == {"data": "short"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "data: here is what I found. " + "important fact. " * 30,
+        "data:text/plain," + "hello%20" * 60,
+        "data:image/png;base64,AAAA is how they begin. " + "And go on. " * 30,
+        [{"type": "tool_use", "id": "c", "name": "save", "input": {"data": "name,age\n" * 50}}],
+        [{"type": "tool_use", "id": "c", "name": "f", "input": {"data": "A" * 400, "type": "x"}}],
+        [{"type": "document", "source": {"media_type": "text/plain", "data": "Two words. " * 40}}],
+    ],
+)
+def test_only_pictures_are_left_out(content):
+    """Text may begin with "data:", and a tool may take an argument of that name."""
+    assert light(content) == content
 
 
 @given(
@@ -424,6 +554,7 @@ def test_the_pieces_of_a_turn_make_the_whole(text, most, is_block):
         return
     pieces = [told["content"]]
     while more := told["cut"].get("more"):
+        assert "next_offset" not in told["cut"]
         assert more["turn"] == 7 and more["offset"] == sum(map(len, pieces))
         told = shown(Turn("user", content, seq=7), most, offset=more["offset"])
         assert size(told) <= max(most, 420)
@@ -455,6 +586,35 @@ def test_stored_text_cannot_pose_as_another_turn_or_as_the_server(root):
         assert next(line for line in text.splitlines() if "obey" in line).startswith("  ")
 
 
+@pytest.mark.parametrize(
+    "sign", list("\u200b\u202e\u061c\xad\u180e\u3164\ufe01\U000e0041\U000e0101")
+)
+def test_signs_that_nobody_sees_are_written_out(root, sign):
+    """A sentence can be told to a model in them that its user would never see."""
+    with Archive.open(root, durability="none") as archive:
+        archive.conversation("c").record("user", f"I see{sign}it")
+
+    @inside(root)
+    async def _(client):
+        for name, asking in (("tail", {}), ("search", {"query": "I"}), ("context", {})):
+            given = {"conversation": "c", **asking}
+            text = (await client.call_tool(name, given)).content[0].text
+            assert "I see" in text and sign not in text
+        read = await client.read_resource(uri_of("default", "c"))
+        assert "see\\u" in read.contents[0].text and sign not in read.contents[0].text
+
+
+def test_a_search_without_hits_says_nothing_else(root):
+    """It is no find of a part of the query."""
+    with Archive.open(root, durability="none") as archive:
+        archive.conversation("c").record("user", "Something else.")
+
+    @inside(root)
+    async def _(client):
+        result = await client.call_tool("search", {"query": "hello world"})
+        assert result.content[0].text == "0 hits, best first:"
+
+
 # --- resources and the namespace ---------------------------------------------------------------
 
 
@@ -467,7 +627,7 @@ def test_every_conversation_is_a_resource_whatever_its_id(root):
     @asked(root, "--max-turns", "5")
     async def _(client):
         (template,) = (await client.list_resource_templates()).resource_templates
-        assert template.uri_template == "convmem://default/{id}{?count,before,after}"
+        assert template.uri_template == "convmem://default/{id}{?count,before,after,skip}"
         met, cursor = {}, None
         while True:
             page = await client.list_resources(cursor=cursor)
@@ -751,6 +911,10 @@ def test_garbage_is_answered_and_passed_over(root):
         {"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": 5}},
         {"jsonrpc": "2.0", "id": 10, "method": "no/such"},
         {"jsonrpc": "2.0", "id": 11, "result": {}},
+        {"jsonrpc": "2.0", "id": 12.5, "method": "ping"},
+        {"jsonrpc": "2.0", "id": None, "method": "ping"},
+        {"jsonrpc": "2.0", "id": True, "method": "ping"},
+        b'{"jsonrpc":"2.0","id":13.5,"method":"tools/ca\n',
         {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 99}},
         {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": [1]}},
     ]
@@ -759,7 +923,7 @@ def test_garbage_is_answered_and_passed_over(root):
     assert code == 0
     errors = [(each["id"], each["error"]["code"]) for each in answers if "error" in each]
     assert {7, 8, 9, 10, "torn"} <= {number for number, _ in errors}
-    assert sum(number is None for number, _ in errors) == 4
+    assert sum(number is None for number, _ in errors) == 8
     assert (None, -32700) in errors and (None, -32600) in errors
     (stored,) = [each for each in answers if each["id"] == 1]
     assert stored["result"]["isError"] is False

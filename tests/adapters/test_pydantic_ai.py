@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
 import json
 import subprocess
 import sys
 import threading
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -175,6 +178,80 @@ def test_each_message_comes_back_as_it_was(tmp_path_factory, messages):
 
     with Archive.open(tmp_path_factory.mktemp("archive"), durability="none") as archive:
         asyncio.run(go(archive))
+
+
+def test_no_run_is_refused_for_odd_text(archive, store):
+    """Emoji get cut in two, by models and by people: the answer is there all the same."""
+    odd = [
+        ModelRequest(
+            parts=[UserPromptPart(["half \ud83d", BinaryContent(b"\xff", media_type="image/png")])]
+        ),
+        ModelResponse(parts=[ThinkingPart("\udc00"), ToolCallPart("f", {"a": "\ud83d"})]),
+        ModelRequest(parts=[ToolReturnPart("f", ["\ud83d", 1], "call-1")]),
+    ]
+
+    async def steps() -> list[ModelMessage]:
+        chat = Conversation(conversation_id="s")
+        chat.messages += odd
+        await store.save(chat, scope="half \ud83d")
+        again = await ConvmemConversationStore(archive).load("s")
+        assert again is not None
+        (record,) = await store.read_records()
+        assert record.scope == "half \ufffd"  # a record says what comes nearest
+        again.messages.append(answered("whole"))
+        await store.save(again)
+        last = await store.load("s")
+        assert last is not None
+        return list(last.messages)
+
+    *messages, last = asyncio.run(steps())
+    spelled = ModelMessagesTypeAdapter.dump_python
+    assert spelled(messages, mode="json") == spelled(odd, mode="json")
+    assert texts([last]) == ["whole"]
+    assert [hit.turn.seq for hit in archive.search("half")] == [1]
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"parent": {"a": 1}},
+        {"parent": 5},
+        {"parent": ["x"]},
+        {"kind": "fork", "copied": {"turns": [1]}},
+        {"kind": "conversation", "after": "x"},
+        {"kind": ["conversation"]},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("raw", [None, 5, "{", {"revision": 5, "head_id": {}}, {"revision": "x"}])
+def test_who_marks_a_turn_as_a_message_stops_no_agent(archive, store, meta, raw):
+    """Anybody who may record, such as a model, can write what only looks like the store's own."""
+    asyncio.run(say(store, "s", "hello"))
+    told = {"source": "pydantic-ai", **meta}
+    extra = {} if raw is None else {"raw": raw}
+    for role in ("user", "event"):
+        archive.conversation("s").record(role, "from elsewhere", meta=told, **extra)
+    chat = asyncio.run(say(store, "s", "and on"))
+    said = texts(list(chat.messages))
+    assert [each for each in said if each in ("hello", "HELLO")] == ["hello", "HELLO"]
+    assert said[-2:] == ["and on", "AND ON"]
+
+
+def test_a_few_bytes_cannot_be_made_to_fill_the_memory(archive, store):
+    """A model may record a turn: 200 kB of it must not cost the server gigabytes."""
+    asyncio.run(say(store, "s", "hello"))
+    for line, ids in ((b"\n", ["a"]), (b"x", ["a"]), (b"null\n", ["a"] * 1000)):
+        bomb = base64.b64encode(zlib.compress(line * ((64 << 20) // len(line)))).decode()
+        meta = {"source": "pydantic-ai", "kind": "fork"}
+        meta["copied"] = {"from": "x", "ids": ids, "turns": bomb}
+        archive.conversation("s").record("event", "", meta=meta)
+    tracemalloc.start()
+    try:
+        chat = asyncio.run(store.load("s"))
+        assert tracemalloc.get_traced_memory()[1] < 250 << 20
+    finally:
+        tracemalloc.stop()
+    assert texts(list(chat.messages)) == ["hello", "HELLO"]
 
 
 def test_a_record_comes_back_as_it_was(store):

@@ -217,6 +217,84 @@ def test_each_message_comes_back_as_it_was(tmp_path_factory, message):
         assert repository.list_messages("trip", "default") == [given_message]
 
 
+ODD = {
+    "role": "assistant",
+    "content": [
+        {"text": "half \ud83d"},
+        {"toolUse": {"toolUseId": "1", "name": "f", "input": {"\udc00": float("nan"), "b": b"x"}}},
+    ],
+}
+
+
+def test_no_run_is_refused_for_odd_text(archive, repository):
+    """Emoji get cut in two and figures divided by nothing: the answer is there all the same."""
+    repository.create_session(Session("s", SessionType.AGENT))
+    repository.create_agent("s", SessionAgent("default", {"ratio": float("nan")}, {"a": "\ud83d"}))
+    message = SessionMessage.from_message(ODD, 0)
+    for _ in range(2):  # a retry is stored once
+        repository.create_message("s", "default", message)
+    other = ConvmemSessionRepository(archive)
+    (found,) = other.list_messages("s", "default")
+    assert repr(found.message) == repr(ODD)
+    agent = other.read_agent("s", "default")
+    assert repr((agent.state, agent.conversation_manager_state)) == repr(
+        ({"ratio": float("nan")}, {"a": "\ud83d"})
+    )
+    found.redact_message = {"role": "user", "content": [{"text": "gone \ud83d"}]}
+    other.update_message("s", "default", found)
+    assert [each.message["content"] for each in repository.list_messages("s", "default")] == [
+        [{"text": "gone \ud83d"}]
+    ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"fields": "boo"},
+        {"fields": {"role": 5, "content": None}},
+        {"message_id": -7},
+        {"message_id": 2**70},
+        {"created_at": {}, "redacted": True},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "raw",
+    [None, 5, "{", {"a": 1}, {"role": "user", "content": {"__bytes_encoded__": True, "data": 5}}],
+)
+def test_who_marks_a_turn_as_a_message_stops_no_agent(archive, repository, more, raw):
+    """Anybody who may record, such as a model, can write what only looks like Strands' own."""
+    repository.adopt("s")
+    repository.create_message("s", "default", SessionMessage.from_message(user("a"), 0))
+    meta = {"source": "strands", "message_id": 1, **more}
+    extra = {} if raw is None else {"raw": raw}
+    archive.conversation("s").record("user", "from elsewhere", meta=meta, **extra)
+    contents = [each.message["content"] for each in repository.list_messages("s", "default")]
+    assert {"text": "from elsewhere"} in [block for content in contents for block in content]
+    repository.create_message("s", "default", SessionMessage.from_message(user("b"), 2))
+    assert user("b") in [each.message for each in repository.list_messages("s", "default")]
+
+
+def test_what_looks_like_bytes_is_shown_as_text(archive, repository):
+    """A foreign call may have any input."""
+    told = {"__bytes_encoded__": True, "data": 5}
+    block = {"type": "tool_use", "id": "1", "name": "f", "input": {"a": told}}
+    archive.conversation("s").record("assistant", [block])
+    repository.adopt("s")
+    (found,) = repository.list_messages("s", "default")
+    assert found.message["role"] == "assistant"
+    assert "f" in found.message["content"][0]["text"]
+
+
+def test_a_state_that_is_no_document_is_told(archive, repository):
+    """A state is a program's own; who overwrites it is told whose it was."""
+    archive.conversation("s").update_state({"strands_session": "x", "strands_agent": 5})
+    with pytest.raises(SessionException):
+        repository.read_session("s")
+    with pytest.raises(SessionException):
+        repository.read_agent("s", "default")
+
+
 def test_plain_messages_are_kept_once(archive, repository):
     """Where role and content say all of it, a second copy would only be paid for."""
     image = {"image": {"format": "png", "source": {"bytes": b"\x89PNG"}}}
@@ -557,6 +635,19 @@ def test_a_message_id_is_given_out_once(repository):
     with pytest.raises(SessionException, match="already exists"):
         add(repository, "trip", 0, "second")
     assert texts(repository.list_messages("trip", "default")) == ["first"]
+
+
+def test_an_id_that_was_redacted_swallows_no_other_message(archive, repository):
+    """Who is behind, and says something else under the id, must hear that it was not stored."""
+    repository.create_session(Session("s", SessionType.AGENT))
+    for number in range(2):
+        add(repository, "s", number, f"m{number}")
+    message = SessionMessage.from_message(user("m1"), 1)
+    message.redact_message = user("gone")
+    repository.update_message("s", "default", message)
+    with pytest.raises(SessionException, match="redacted"):
+        add(ConvmemSessionRepository(archive), "s", 1, "other words")
+    assert texts(repository.list_messages("s", "default")) == ["m0", "gone"]
 
 
 def test_a_retry_is_stored_once(repository):

@@ -209,6 +209,26 @@ def test_closing_the_archive_ends_who_waits(root):
     asyncio.run(program())
 
 
+def test_who_was_stopped_by_a_close_goes_on_at_the_cursor(root):
+    """A close waits for no reader with a long way to go; nothing is lost by that."""
+
+    async def program():
+        archive = aio.Archive.open(root, durability="none")
+        chat = archive.conversation("trip")
+        await chat.record_many([("user", str(at)) for at in range(5000)])
+        following = chat.follow(after=0)
+        seen = [await anext(following) for _ in range(3)]
+        await archive.close()
+        seen += await _all(following)
+        assert len(seen) < 5000
+        async with aio.Archive.open(root) as again:
+            rest = again.conversation("trip").follow(after=following.cursor, idle_timeout=0)
+            seen += await _all(rest)
+        assert [turn.content for turn in seen] == [str(at) for at in range(5000)]
+
+    asyncio.run(program())
+
+
 async def _all(following):
     return [turn async for turn in following]
 

@@ -33,6 +33,13 @@ def all_end():
         time.sleep(0.001)
 
 
+@pytest.mark.parametrize("given", ["chats", None, Path("chats")])
+def test_what_is_no_archive_is_told_at_once(given):
+    """Who thinks of a store that takes a path is told what this one takes."""
+    with pytest.raises(UsageError, match="an archive is needed"):
+        aio.Archive.of(given)
+
+
 def test_several_loops_use_it_one_after_the_other(root):
     """Programs that call asyncio.run for each request keep one archive."""
     archive = aio.Archive.open(root, durability="none")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_framework import Message
 
+from convmem.adapters.exact import unspelled
 from convmem.adapters.media import address_of
 
 if TYPE_CHECKING:
@@ -33,12 +34,7 @@ def item_in(turn: Turn) -> dict[str, Any] | None:
     """Return the message that *turn* is, as ``Message.from_dict`` takes it, or ``None``."""
     meta = turn.meta or {}
     if meta.get("source") == SOURCE and "raw" in turn.extra:
-        raw = turn.extra["raw"]
-        if type(raw) is str:
-            try:
-                raw = json.loads(raw)
-            except (ValueError, RecursionError):
-                raw = None
+        raw = unspelled(turn.extra["raw"])
         if type(raw) is dict:
             return raw
     if turn.role == EVENT or (turn.content == "" and "scrubbed" in meta):

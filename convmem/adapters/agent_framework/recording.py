@@ -14,7 +14,7 @@ from convmem.adapters.agent_framework.messages import (
     item_saying,
     spelled,
 )
-from convmem.adapters.exact import is_same, is_sayable, sayable
+from convmem.adapters.exact import is_same, storable
 from convmem.adapters.given_ids import id_of, record_once
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def record(chat: Conversation, messages: Sequence[Message]) -> None:
         [turn_of(item) for item in items],
         item_in=item_in,
         spelled=spelled,
-        sayable=_sayable,
+        storable=_storable,
     )
 
 
@@ -119,10 +119,6 @@ def _identity(item: dict[str, Any]) -> str:
     return spelled([item.get("message_id"), item.get("role"), item.get("contents")])
 
 
-def _sayable(turn: dict[str, Any]) -> dict[str, Any]:
-    """Return *turn*; where JSON cannot say it, with its message as a text that does."""
-    if is_sayable(turn):
-        return turn
-    raw = turn["raw"] if "raw" in turn else item_saying(turn["role"], turn["content"])
-    made = {**turn, "content": sayable(turn["content"])}
-    return {**made, "meta": {"source": SOURCE, **turn.get("meta", {})}, "raw": spelled(raw)}
+def _storable(turn: dict[str, Any]) -> dict[str, Any]:
+    item = turn["raw"] if "raw" in turn else item_saying(turn["role"], turn["content"])
+    return storable(turn, item, SOURCE, spelled=spelled)

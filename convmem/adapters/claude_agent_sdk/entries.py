@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from convmem import ConversationNotFound
+from convmem.adapters.exact import unspelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,10 +46,7 @@ def entry_of(
     """
     meta = turn.meta or {}
     if meta.get("source") == SOURCE and "raw" in turn.extra:
-        raw = turn.extra["raw"]
-        if type(raw) is str:
-            with suppress(ValueError, RecursionError):
-                raw = json.loads(raw)
+        raw = unspelled(turn.extra["raw"])
         if type(raw) is dict:
             return raw
     if turn.role == _EVENT or ("scrubbed" in meta and turn.content == ""):

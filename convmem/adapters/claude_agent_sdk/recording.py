@@ -47,7 +47,7 @@ def record(chat: Conversation, entries: list[dict[str, Any]]) -> None:
         [turn_of(entry) for entry in entries],
         item_in=lambda turn: entry_of(turn, ""),
         spelled=_spelled,
-        sayable=_sayable,
+        storable=_storable,
     )
 
 
@@ -55,7 +55,7 @@ def _spelled(entry: Any) -> str:
     return json.dumps(entry, sort_keys=True, separators=(",", ":"))
 
 
-def _sayable(turn: dict[str, Any]) -> dict[str, Any]:
+def _storable(turn: dict[str, Any]) -> dict[str, Any]:
     """Return *turn*; where JSON cannot say it, with its entry as a text that does."""
     if is_sayable(turn["raw"], max_characters=_MAX_CHARACTERS):
         return turn

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from langchain_core.chat_history import BaseChatMessageHistory
 
-from convmem import ConversationNotFound, UsageError, aio
-from convmem.adapters.langchain.messages import SOURCE, messages_of, turn_of
+from convmem import ConversationNotFound, InvalidTurn, UsageError, aio
+from convmem.adapters.langchain.messages import SOURCE, messages_of, storable_turn, turn_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,12 @@ class ConvmemChatMessageHistory(BaseChatMessageHistory):
             InvalidTurn: A message holds what is not JSON; none was stored.
             StorageError, LockTimeout: As ``Conversation.record`` has them.
         """
-        self._chat.record_many([turn_of(message) for message in messages])
+        turns = [turn_of(message) for message in messages]
+        try:
+            self._chat.record_many(turns)
+        except InvalidTurn:
+            pairs = zip(turns, messages, strict=True)
+            self._chat.record_many([storable_turn(turn, message) for turn, message in pairs])
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Do what ``add_messages`` does; a cancellation waits until it is settled."""

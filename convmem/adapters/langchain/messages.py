@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 
+from convmem.adapters.exact import storable, unspelled
 from convmem.adapters.media import source_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ def turn_of(message: BaseMessage) -> dict[str, Any]:
     return turn
 
 
+def storable_turn(turn: dict[str, Any], message: BaseMessage) -> dict[str, Any]:
+    """Return *turn*; where JSON as UTF-8 cannot say it, one that keeps *message* as text."""
+    return storable(turn, message_to_dict(message), SOURCE)
+
+
 def messages_of(turn: Turn) -> list[BaseMessage]:
     """Return the messages that *turn* stands for, whoever recorded it. Never raises for what it is.
 
@@ -65,7 +71,7 @@ def messages_of(turn: Turn) -> list[BaseMessage]:
 
 def _own(turn: Turn, meta: dict[str, Any]) -> dict[str, Any]:
     """Return the message, as a dictionary, of a turn that ``turn_of`` made."""
-    raw = turn.extra.get("raw")
+    raw = unspelled(turn.extra.get("raw"))
     if raw is not None:
         return dict(raw)
     told = _built(turn.role, turn.content, meta.get("form", _FORMS[0]))[0]

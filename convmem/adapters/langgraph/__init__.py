@@ -15,7 +15,8 @@ except ImportError as error:
         "convmem.adapters.langgraph needs langgraph: pip install 'convmem[langgraph]'"
     ) from error
 
+from convmem.adapters.langgraph.data_types import DataSerializer
 from convmem.adapters.langgraph.loaded import MISSING
 from convmem.adapters.langgraph.saver import ConvmemSaver
 
-__all__ = ["MISSING", "ConvmemSaver"]
+__all__ = ["MISSING", "ConvmemSaver", "DataSerializer"]

@@ -115,7 +115,7 @@ class Loaded:
             return message
         if "at" in packed:
             seq = absolute(packed["at"], own)
-            values = self._log.values_at(seq)
+            values = self._log.values_at(seq, own)
             if values is None or channel not in values:
                 raise Gone
             return self._value(values[channel], seq, channel)
@@ -135,7 +135,7 @@ class Loaded:
         ]
         if channel is not None:
             base = absolute(spec["base"], own) if "base" in spec else own
-            whole = seqs if "base" not in spec else self._base(base, channel)
+            whole = seqs if "base" not in spec else self._base(base, own, channel)
             self.lists[channel] = base, whole, present
             self.tags.update((seq, log.tag(seq) or "") for seq, _ in present)
         messages = [message for _, message in present]
@@ -144,8 +144,8 @@ class Loaded:
             self.missing += len(seqs) - len(messages)
         return messages
 
-    def _base(self, seq: int, channel: str) -> list[int]:
-        values = self._log.values_at(seq)
+    def _base(self, seq: int, own: int, channel: str) -> list[int]:
+        values = self._log.values_at(seq, own)
         return [] if values is None else decoded(values[channel]["list"]["refs"], seq)
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from convmem import ConversationNotFound
 from convmem.adapters.langgraph.packing import SOURCE
 from convmem.adapters.langgraph.references import absolute, as_is, coded, decoded, remapped
+from convmem.adapters.langgraph.shapes import are_writes, is_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from langchain_core.messages import BaseMessage
 
@@ -155,22 +156,25 @@ class Log:
         turn = self._turns.get(seq)
         return None if turn is None else (turn.meta or {}).get("tag")
 
-    def values_at(self, seq: int) -> dict[str, Any] | None:
+    def values_at(self, seq: int, own: int) -> dict[str, Any] | None:
         """Return what the checkpoint there tells of its channels; ``None`` if it was dropped.
+
+        What the event *own* refers to stands before it: a copy tells what is gone as itself.
 
         Raises:
             NotWhole: It is damaged, or another turn is there.
         """
+        if seq >= own:
+            return None
         self.fetch([seq])
         turn = self._turns.get(seq)
         if turn is None:
             if seq >= self.first:
                 raise NotWhole
             return None
-        body = turn.extra.get("checkpoint")
-        if not isinstance(body, dict):
+        if kind_of(turn) != "checkpoint":
             raise NotWhole  # the log was numbered anew
-        return dict(body["values"])
+        return dict(turn.extra["checkpoint"]["values"])
 
 
 def _beginning(body: dict[str, Any], seq: int) -> int:
@@ -226,8 +230,16 @@ def kind_of(turn: Turn) -> str | None:
     meta = turn.meta or {}
     if meta.get("source") == SOURCE:
         kind = meta.get("kind")
-        return kind if kind == "message" or isinstance(turn.extra.get(str(kind)), dict) else None
-    return "message" if "tag" in meta and meta.get("source") == "langchain" else None
+        is_told = _SHAPES.get(kind) if type(kind) is str else None
+        return kind if is_told is not None and is_told(turn.extra.get(str(kind))) else None
+    return "message" if type(meta.get("tag")) is str and meta.get("source") == "langchain" else None
+
+
+_SHAPES: dict[str, Callable[[Any], bool]] = {
+    "message": lambda body: True,
+    "checkpoint": is_checkpoint,
+    "writes": are_writes,
+}
 
 
 def events_of(found: Found) -> Iterator[int]:
@@ -246,7 +258,7 @@ def spelled_out(packed: dict[str, Any], own: int, channel: str | None, log: Log)
     """
     if "at" in packed and channel is not None:
         seq = absolute(packed["at"], own)
-        values = log.values_at(seq)
+        values = log.values_at(seq, own)
         if values is None or channel not in values:
             raise Gone
         return remapped(values[channel], seq, as_is)
@@ -262,7 +274,7 @@ def seqs_told(spec: dict[str, Any], own: int, channel: str | None, log: Log) -> 
     if "base" not in spec:
         return seqs
     base = absolute(spec["base"], own)
-    values = log.values_at(base)
+    values = log.values_at(base, own)
     if values is None:
         return [0] * spec["take"] + seqs
     told = values.get(channel or "", {}).get("list")

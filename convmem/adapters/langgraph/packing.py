@@ -14,6 +14,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from convmem import Turn
 from convmem.adapters.langchain.messages import messages_of, turn_of
+from convmem.adapters.langgraph.shapes import is_typed
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -65,7 +66,7 @@ class Packing:
 
     def message(self, turn: Turn) -> BaseMessage | None:
         """Return the message that *turn* is; ``None`` where it is none, or was scrubbed."""
-        if "serde" in turn.extra:
+        if is_typed(turn.extra.get("serde")):
             kind, data = turn.extra["serde"]
             loaded = self.serde.loads_typed((kind, base64.b64decode(data)))
             return loaded if isinstance(loaded, BaseMessage) else None

@@ -16,6 +16,7 @@ from langgraph.checkpoint.base import (
 from convmem import ConversationNotFound, UsageError, aio
 from convmem.adapters.langgraph.batch import Batch
 from convmem.adapters.langgraph.copying import copies_of
+from convmem.adapters.langgraph.data_types import DataSerializer
 from convmem.adapters.langgraph.known import Threads
 from convmem.adapters.langgraph.loaded import Loaded, config_of
 from convmem.adapters.langgraph.log import Log
@@ -51,7 +52,9 @@ class ConvmemSaver(BaseCheckpointSaver[Any]):
 
     Args:
         archive: The program's own; it is never closed here.
-        serde: What values other than JSON and messages are told by; LangGraph's by default.
+        serde: What values other than JSON and messages are told by. By default LangGraph's own,
+            made to make data only: whoever can record a turn cannot have anything called. One that
+            you give is used as it is; what it trusts, it trusts of everybody who can record.
         namespace: Whose; the archive's own by default.
         durability: What an answered ``put`` promises; the archive's own by default.
     """
@@ -64,7 +67,7 @@ class ConvmemSaver(BaseCheckpointSaver[Any]):
         namespace: str | None = None,
         durability: Durability | str | None = None,
     ) -> None:
-        super().__init__(serde=serde)
+        super().__init__(serde=serde or DataSerializer())
         self._archive = aio.Archive.of(archive)
         self._namespace = namespace
         self._durability = durability

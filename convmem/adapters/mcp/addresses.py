@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from convmem import UsageError
 
 _URI = re.compile(r"convmem://([^/?#]*)/([^/?#]*)(?:\?([^#]*))?", re.ASCII)
-_NUMBERS = ("count", "before", "after", "turn", "offset")
+_NUMBERS = ("count", "before", "after", "skip", "turn", "offset")
 
 
 def uri_of(namespace: str, continuation_id: str) -> str:
@@ -23,7 +23,7 @@ def uri_of(namespace: str, continuation_id: str) -> str:
 
 def template_of(namespace: str) -> str:
     """Return the URI template (RFC 6570) of the conversations of a namespace."""
-    return f"convmem://{quote(namespace, safe='')}/{{id}}{{?count,before,after}}"
+    return f"convmem://{quote(namespace, safe='')}/{{id}}{{?count,before,after,skip}}"
 
 
 def parsed(uri: str, namespace: str) -> tuple[str, dict[str, int]]:

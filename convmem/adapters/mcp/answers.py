@@ -10,7 +10,15 @@ from convmem import Conversation, Hit, Turn, UsageError, aio
 from convmem.adapters.mcp.limits import Limits
 from convmem.adapters.mcp.pages import page_of_rows, row_shown
 from convmem.adapters.mcp.reading import turns_asked_for
-from convmem.adapters.mcp.shown import fitting, how_many_fit, light, line_of, size
+from convmem.adapters.mcp.shown import (
+    fitting,
+    how_many_fit,
+    light,
+    line_of,
+    piece_of,
+    plain,
+    size,
+)
 
 Answer: TypeAlias = tuple[list[str], dict[str, Any]]
 Redact: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
@@ -112,7 +120,7 @@ class Answers:
             limit = fit  # again, so that the page's cursor leads to what was left out
         answer: dict[str, Any] = {"hits": hits, "matched": page.matched}
         lines = [f"{_counted(hits, 'hit')}, best first:", *map(line_of, hits)]
-        if page.matched == "some":
+        if page.matched == "some" and hits:
             lines.append("Too few turns hold all of the query: these hold some of it.")
         if page.cursor is not None:
             answer["cursor"] = page.cursor
@@ -141,7 +149,7 @@ class Answers:
             ]
         if window.notes:
             answer["notes"] = window.notes
-        return [window.as_text().rstrip("\n")], answer
+        return [plain(window.as_text().rstrip("\n"))], answer
 
     def _list(
         self, *, limit: int, contains: str | None = None, cursor: str | None = None
@@ -160,19 +168,25 @@ class Answers:
             lines.append(f"Not to be read: {line_of(failed)}")
         return lines, answer
 
-    def _state(self, *, conversation: str, keys: list[str] | None = None) -> Answer:
+    def _state(
+        self, *, conversation: str, keys: list[str] | None = None, offset: int | None = None
+    ) -> Answer:
+        if offset is not None and (keys is None or len(keys) != 1):
+            raise UsageError("offset goes with one key")
         chat = self._chat(conversation)
         state = chat.state()
         if not state:
             chat.describe()  # raises where there is no such conversation
         wanted = state if keys is None else {key: state[key] for key in keys if key in state}
+        room = self._limits.answer_bytes
+        if keys is not None and len(wanted) == len(keys) == 1 and (offset or size(wanted) > room):
+            return _piece_of_state(conversation, wanted, offset or 0, room)
         kept: dict[str, Any] = {}
         left_out: dict[str, int] = {}
-        room = self._limits.answer_bytes
         for key, value in wanted.items():
             bytes = size({key: value})
             if bytes <= room:
-                kept[key] = light(value)
+                kept[key] = light(value, names_pictures=False)
                 room -= bytes
             else:
                 left_out[key] = bytes
@@ -181,7 +195,7 @@ class Answers:
         if left_out:
             answer["left_out"] = dict(list(left_out.items())[: self._limits.turns])
             told = line_of(answer["left_out"])
-            lines.append(f"Left out, with their bytes; ask for fewer keys: {told}")
+            lines.append(f"Left out, with their bytes; ask for one key each: {told}")
         return lines, answer
 
     def _redacted(self, turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -196,6 +210,16 @@ class Answers:
 
     def _chat(self, conversation: str) -> Conversation:
         return self._archive.sync.conversation(conversation, namespace=self._namespace)
+
+
+def _piece_of_state(conversation: str, wanted: dict[str, Any], offset: int, room: int) -> Answer:
+    ((key, value),) = wanted.items()
+    piece, cut = piece_of(value, offset, room - size({key: ""}))
+    if "next_offset" in cut:
+        cut["more"] = {"keys": [key], "offset": cut.pop("next_offset")}
+    answer = {"conversation": conversation, "state": {key: piece}, "cut": cut}
+    told = f"A piece of the state of conversation {line_of(conversation)}:"
+    return [told, line_of(answer["state"]), f"Cut: {line_of(cut)}"], answer
 
 
 def _counted(things: list[Any], name: str) -> str:

@@ -19,6 +19,7 @@ def turns_asked_for(
     count: int,
     before: int | None = None,
     after: int | None = None,
+    skip: int | None = None,
     roles: list[str] | None = None,
     turn: int | None = None,
     offset: int | None = None,
@@ -34,34 +35,102 @@ def turns_asked_for(
     """
     if sum(each is not None for each in (before, after, turn)) > 1:
         raise UsageError("before, after and turn do not go together", hint="give one of them")
-    if offset is not None and turn is None:
-        raise UsageError("offset means nothing without turn")
+    if offset is not None and turn is None and count != 1:
+        raise UsageError("offset goes with turn, or with count=1")
+    if skip is not None and turn is not None:
+        raise UsageError("skip and turn do not go together", hint="give one of them")
     damage: list[object] = []
     found: dict[str, Any] = {"conversation": chat.continuation_id}
     if turn is not None:
         wanted = _turn(chat, turn)
         found["turns"] = [shown(wanted, limits.answer_bytes, offset=offset or 0, details=details)]
         return found
+    skipped = skip or 0
     if after is not None:
-        rest = _said(chat.turns(after=after, roles=roles, on_damage=damage.append), roles)
-        read = list(islice(rest, count + 1))
-        turns = fitting(read[:count], limits.answer_bytes, limits.share_bytes, details=details)
-        left_out = len(read) - len(turns)
+        rest = _said(_behind(chat, after, roles, damage.append), roles)
+        read = list(islice(rest, skipped, skipped + count + 1))
+        page = read[:count]
     else:
-        read = _newest(chat, count + 1, before, roles, damage.append)
-        newest_first = reversed(read[-count:])
-        turns = fitting(newest_first, limits.answer_bytes, limits.share_bytes, details=details)
+        read = _newest(chat, skipped + count + 1, before, roles, damage.append)
+        read = read[: max(0, len(read) - skipped)]
+        page = read[: -count - 1 : -1]
+    if offset:
+        turns = [shown(each, limits.answer_bytes, offset=offset, details=details) for each in page]
+    else:
+        turns = fitting(page, limits.answer_bytes, limits.share_bytes, details=details)
+    if after is None:
         turns.reverse()
-        left_out = len(read) - len(turns)
     found["turns"] = turns
-    seqs = [each["seq"] for each in turns if "seq" in each]
-    if seqs and left_out and after is None:
-        found["older"] = {"before": seqs[0]}
-    if seqs and (before is not None or (after is not None and left_out)):
-        found["newer"] = {"after": seqs[-1]}
+    left_out = len(read) - len(turns)
+    pages = _Pages(turns, before, after, skipped, count)
+    if after is None:
+        if left_out:
+            found["older"] = pages.ahead_of(0)
+        if turns and (before is not None or skipped):
+            found["newer"] = pages.newer()
+    elif left_out:
+        found["newer"] = pages.behind(len(turns) - 1)
+    pages.say_where_cuts_go_on()
     if damage:
         found["damaged"] = len(damage)
     return found
+
+
+class _Pages:
+    """How to ask for what is not on a page of turns, each at most once.
+
+    A turn that was added to the log by hand has no ``seq``: its place is told by the next one that
+    has, and ``skip``, how many to leave out from there.
+    """
+
+    def __init__(
+        self,
+        turns: list[dict[str, Any]],
+        before: int | None,
+        after: int | None,
+        skipped: int,
+        count: int,
+    ) -> None:
+        self._turns = turns
+        self._before = before
+        self._after = after
+        self._skipped = skipped
+        self._count = count
+
+    def ahead_of(self, at: int) -> dict[str, int]:
+        """Return where the turns before that at *at* are, read from the end."""
+        for behind, each in enumerate(self._turns[at:]):
+            if "seq" in each:
+                return _place("before", each["seq"], behind)
+        return _place("before", self._before, self._skipped + len(self._turns) - at)
+
+    def behind(self, at: int) -> dict[str, int]:
+        """Return where the turns behind that at *at* are, read onwards."""
+        for ahead, each in enumerate(reversed(self._turns[: at + 1])):
+            if "seq" in each:
+                return _place("after", each["seq"], ahead)
+        return _place("after", self._after, self._skipped + at + 1)
+
+    def newer(self) -> dict[str, int]:
+        """Return where those behind a page are that was read from the end."""
+        if any("seq" in each for each in self._turns):
+            return self.behind(len(self._turns) - 1)
+        if self._skipped or self._before is None:
+            return _place("before", self._before, max(0, self._skipped - self._count))
+        # How many without a seq there are before this page is not known: they come again.
+        return _place("after", self._before - 1, 0)
+
+    def say_where_cuts_go_on(self) -> None:
+        """Complete the turns that are cut and have no seq by which to ask for the rest."""
+        for at, each in enumerate(self._turns):
+            cut = each.get("cut", {})
+            if "next_offset" in cut:
+                place = self.ahead_of(at + 1) if self._after is None else self.behind(at - 1)
+                cut["more"] = {"count": 1, **place, "offset": cut.pop("next_offset")}
+
+
+def _place(name: str, seq: int | None, skip: int) -> dict[str, int]:
+    return ({} if seq is None else {name: seq}) | ({"skip": skip} if skip else {})
 
 
 def _turn(chat: Conversation, seq: int) -> Turn:
@@ -75,6 +144,20 @@ def _turn(chat: Conversation, seq: int) -> Turn:
     )
     error.kind = "not_found"
     raise error
+
+
+def _behind(
+    chat: Conversation, seq: int, roles: list[str] | None, damaged: Callable[[object], None]
+) -> Iterator[Turn]:
+    """Yield the turns behind that of *seq*; also those right behind it that have none."""
+    turns = chat.turns(after=max(0, seq - 1), on_damage=damaged)
+    is_behind = seq == 0
+    for turn in turns:
+        is_first = not is_behind and turn.seq is not None and turn.seq >= seq
+        is_behind = is_behind or is_first
+        is_it = is_first and turn.seq == seq
+        if is_behind and not is_it and (roles is None or turn.role in roles):
+            yield turn
 
 
 def _newest(

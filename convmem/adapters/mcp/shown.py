@@ -15,10 +15,16 @@ from convmem import Turn
 
 # What could hide text from a reader, or turn its direction; JSON lets it stand as it is.
 _HIDING = re.compile(
-    "[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+    "[\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]"
 )
-# No model reads base64; a picture is named instead.
+# No model reads base64; a picture is named instead. Only what can be nothing else: text that begins
+# with "data:", or a tool's argument of that name, is what somebody said.
 _MOST_DATA = 256
+_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[^;,]*)*;base64,[\w+/=%-]*", re.ASCII)
+_BASE64 = re.compile(r"[\w+/=\r\n-]*", re.ASCII)
+_MEDIA_TYPES = frozenset(("media_type", "mime_type", "mediaType", "mimeType"))
 _DEEPEST = 40
 
 
@@ -37,9 +43,9 @@ def shown(turn: Turn, most_bytes: int, *, offset: int = 0, details: bool = False
     told.update((name, every.pop(name)) for name in ("seq", "ts", "role") if name in every)
     told["content"] = content
     if offset or size(told) > most_bytes:
-        told["content"], cut = _piece(content, offset, most_bytes - size({**told, "content": ""}))
+        told["content"], cut = piece_of(content, offset, most_bytes - size({**told, "content": ""}))
         if turn.seq is not None and "next_offset" in cut:
-            cut = {**cut, "more": {"turn": turn.seq, "offset": cut.pop("next_offset")}}
+            cut["more"] = {"turn": turn.seq, "offset": cut.pop("next_offset")}
         told["cut"] = cut
     if details:
         left_out = []
@@ -88,16 +94,21 @@ def line_of(value: Any) -> str:
     return _HIDING.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
+def plain(text: str) -> str:
+    """Return lines of text in which nothing is hidden from a reader, but for where they end."""
+    return _HIDING.sub(lambda found: f"\\u{{{ord(found[0]):x}}}", text)
+
+
 def size(value: Any) -> int:
     """Return how many bytes of JSON *value* is."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def light(value: Any, depth: int = 0) -> Any:
+def light(value: Any, *, names_pictures: bool = True, depth: int = 0) -> Any:
     """Return a copy of a JSON value, its pictures named, no deeper than clients can read."""
     if isinstance(value, str):
-        if value.startswith("data:") and len(value) > _MOST_DATA:
+        if names_pictures and len(value) > _MOST_DATA and _DATA_URL.fullmatch(value):
             return f"[left out: a data URL of {len(value):,} characters]"
         return value
     if not isinstance(value, dict | list):
@@ -105,18 +116,29 @@ def light(value: Any, depth: int = 0) -> Any:
     if depth == _DEEPEST:
         return "[left out: nested too deeply]"
     if isinstance(value, list):
-        return [light(each, depth + 1) for each in value]
+        return [light(each, names_pictures=names_pictures, depth=depth + 1) for each in value]
     return {
         name: (
             f"[left out: {len(each):,} characters of data]"
-            if name == "data" and isinstance(each, str) and len(each) > _MOST_DATA
-            else light(each, depth + 1)
+            if names_pictures and name == "data" and _is_picture(value)
+            else light(each, names_pictures=names_pictures, depth=depth + 1)
         )
         for name, each in value.items()
     }
 
 
-def _piece(content: Any, offset: int, room: int) -> tuple[str, dict[str, Any]]:
+def _is_picture(source: dict[str, Any]) -> bool:
+    """Whether the data of *source* is that of a picture, a sound or a document."""
+    data = source["data"]
+    return (
+        isinstance(data, str)
+        and len(data) > _MOST_DATA
+        and (source.get("type") == "base64" or not _MEDIA_TYPES.isdisjoint(source))
+        and _BASE64.fullmatch(data) is not None
+    )
+
+
+def piece_of(content: Any, offset: int, room: int) -> tuple[str, dict[str, Any]]:
     """Return what of *content* from *offset* on takes *room* bytes, and what was cut."""
     text = content if isinstance(content, str) else line_of(content)
     cut: dict[str, Any] = {"characters": len(text)}

@@ -12,6 +12,7 @@ DEFAULT_HITS = 5
 DEFAULT_LIST = 20
 DEFAULT_TOKENS = 2000
 MOST_TURNS_RECORDED = 100
+MOST_SKIPPED = 1_000_000
 
 INSTRUCTIONS = """\
 convmem keeps conversations: turns (who said what, and when) under an id, for good. Record what \
@@ -124,8 +125,13 @@ def _tail(limits: Limits) -> ToolSpec:
                     "minItems": 1,
                     "maxItems": 20,
                 },
+                "skip": _number(
+                    "Leave out so many turns, counted from there, or from the end.", 0, MOST_SKIPPED
+                ),
                 "turn": _number("Only the turn of this seq, as much of it as fits.", 1),
-                "offset": _number("With turn: from this character of its content on.", 0),
+                "offset": _number(
+                    "With turn, or count=1: from this character of its content on.", 0
+                ),
                 "details": {
                     "type": "boolean",
                     "description": "Also ids, meta, and other keys of the turns.",
@@ -228,10 +234,11 @@ def _state() -> ToolSpec:
                     "minItems": 1,
                     "maxItems": 100,
                 },
+                "offset": _number("With one key: from this character of its value on.", 0),
             },
             required=("conversation",),
         ),
-        _gives(conversation="string", state="object", left_out="object"),
+        _gives(conversation="string", state="object", left_out="object", cut="object"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
@@ -18,7 +19,7 @@ _DRAIN_SECONDS = 15.0
 # A message of such a length takes a millisecond to parse.
 _LONG_BYTES = 64 << 10
 
-_ID = rb'"id"\s*:\s*(-?[0-9]{1,18}|"[^"\\\x00-\x1f]{0,200}")'
+_ID = rb'"id"\s*:\s*(-?[0-9]{1,18}(?=[\s,}])|"[^"\\\x00-\x1f]{0,200}")'
 # Where clients put the id: behind the version, or last. Nothing inside of params looks like that.
 _ID_FIRST = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?' + _ID)
 _ID_LAST = re.compile(rb",\s*" + _ID + rb"\s*\}\s*\Z")
@@ -164,14 +165,23 @@ class _Outgoing:
 
 
 def _loaded(line: bytes) -> Any:
-    return jsonrpc_message_adapter.validate_json(line, by_name=False)
+    message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+    if isinstance(message, types.JSONRPCNotification) and "id" in json.loads(line):
+        # A request whose id is none is taken for a notification, and its caller would wait.
+        raise _NoMessage
+    return message
+
+
+class _NoMessage(ValueError):
+    """It is JSON."""
 
 
 def _fault(error: Any) -> tuple[str, int]:
     """Return what is wrong with a line, in words and as JSON-RPC numbers it."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        return first["msg"], types.PARSE_ERROR
+    if not isinstance(error, _NoMessage):
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            return first["msg"], types.PARSE_ERROR
     return "this is no JSON-RPC message", types.INVALID_REQUEST
 
 

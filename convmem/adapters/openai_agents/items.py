@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convmem.adapters.exact import compact, is_same, text_of
+from convmem.adapters.exact import (
+    compact,
+    is_same,
+    spelled_in_ascii,
+    storable,
+    text_of,
+    unspelled,
+)
 from convmem.adapters.media import address_of
 from convmem.formats.openai.response_items import said_by
 
@@ -30,11 +37,18 @@ def turn_of(item: TResponseInputItem) -> dict[str, Any]:
     said = said_by(item) if type(item) is dict else None
     if said is None:
         meta = {"source": SOURCE, "kind": _kind(item)}
-        return {"role": _EVENT, "content": "", "meta": meta, "raw": item}
+        # Text as ``raw`` always spells an item.
+        raw = spelled_in_ascii(item) if type(item) is str else item
+        return {"role": _EVENT, "content": "", "meta": meta, "raw": raw}
     role, content = said
-    if is_same(_items_saying(role, content), [item]):
+    if _says_it_all(role, content, item):
         return {"role": role, "content": content}
     return {"role": role, "content": content, "meta": {"source": SOURCE}, "raw": item}
+
+
+def storable_turn_of(item: TResponseInputItem) -> dict[str, Any]:
+    """Return the turn that *item* is recorded as where JSON as UTF-8 cannot say it."""
+    return storable(turn_of(item), item, SOURCE)
 
 
 def items_of(turn: Turn) -> list[TResponseInputItem]:
@@ -42,12 +56,19 @@ def items_of(turn: Turn) -> list[TResponseInputItem]:
     meta = turn.meta
     if meta is not None:
         if meta.get("source") == SOURCE and "raw" in turn.extra:
-            return [turn.extra["raw"]]
+            return [unspelled(turn.extra["raw"])]
         if turn.content == "" and "scrubbed" in meta:
             return []
     if turn.role == _EVENT:
         return []
     return _items_saying(turn.role, turn.content)
+
+
+def _says_it_all(role: str, content: Any, item: dict[str, Any]) -> bool:
+    try:
+        return is_same(_items_saying(role, content), [item])
+    except (ValueError, TypeError):
+        return False  # it holds what is no JSON
 
 
 def _kind(item: Any) -> str:
@@ -81,7 +102,7 @@ def _item_alone(block: dict[str, Any]) -> dict[str, Any] | None:
     kind = block.get("type")
     if kind == "tool_use":
         return {
-            "arguments": compact(block.get("input") or {}),
+            "arguments": compact(block.get("input") or {}, allow_nan=True),
             "call_id": text_of(block.get("id")),
             "name": text_of(block.get("name")),
             "type": "function_call",

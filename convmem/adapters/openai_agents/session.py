@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from agents.memory import SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 
-from convmem import ConversationNotFound, aio
-from convmem.adapters.openai_agents.items import items_of, turn_of
+from convmem import ConversationNotFound, InvalidTurn, aio
+from convmem.adapters.openai_agents.items import items_of, storable_turn_of, turn_of
 
 if TYPE_CHECKING:
     from agents import RunContextWrapper, TResponseInputItem
@@ -88,11 +88,15 @@ class ConvmemSession:
         What other tasks append at the same time goes with the same write and sync.
 
         Raises:
-            InvalidTurn: One is no JSON that could come back as it is; nothing was stored.
+            InvalidTurn: One holds what is no JSON; nothing was stored.
             ConvmemError: The archive is closed, busy or full; nothing was stored.
         """
         if items:
-            await self._chat.record_many(map(turn_of, list(items)))  # encoded in a thread
+            items = list(items)
+            try:
+                await self._chat.record_many(map(turn_of, items))  # encoded in a thread
+            except InvalidTurn:
+                await self._chat.record_many(map(storable_turn_of, items))
         else:
             await self._archive.look(self.conversation.exists)  # which a closed archive refuses
 
@@ -171,6 +175,9 @@ def _clear(chat: Conversation) -> None:
 
 def _replace(chat: Conversation, items: list[TResponseInputItem]) -> None:
     try:
-        chat.replace(map(turn_of, items), reason="replace_items")
+        try:
+            chat.replace(map(turn_of, items), reason="replace_items")
+        except InvalidTurn:
+            chat.replace(map(storable_turn_of, items), reason="replace_items")
     except ConversationNotFound:
         return  # nothing is replaced by nothing

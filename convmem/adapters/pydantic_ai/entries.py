@@ -26,7 +26,10 @@ class Link:
 def is_ours(turn: Turn) -> bool:
     """Whether a store like this one recorded *turn* as an entry."""
     meta = turn.meta or {}
-    return meta.get("source") == SOURCE and "parent" in meta
+    if meta.get("source") != SOURCE or "parent" not in meta:
+        return False
+    # Else it only looks like one.
+    return meta["parent"] is None or isinstance(meta["parent"], str)
 
 
 def is_message(turn: Turn) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import zlib
 from datetime import datetime
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 _FORK = "fork"
 _PACK_BYTES = 16 << 20  # of lines in one event: what it packs to surely fits into a turn
 _MOST_BYTES = 256 << 20
+_AT_ONCE_BYTES = 64 << 10
 
 
 def packed(home: str, links: list[Link]) -> Iterator[dict[str, Any]]:
@@ -49,17 +49,44 @@ def unpacked(turn: Turn) -> Iterator[Turn]:
         yield turn
         return
     try:
-        unpacker = zlib.decompressobj()
-        data = unpacker.decompress(base64.b64decode(meta["copied"]["turns"]), _MOST_BYTES)
-        for line in data.split(b"\n"):
+        copied = meta["copied"]
+        for line in _lines(base64.b64decode(copied["turns"]), len(copied["ids"])):
             told = json.loads(line)
             raw = {"raw": told["raw"]} if "raw" in told else {}
             made = Turn(told["role"], told["content"], id=told["id"], meta=told["meta"], extra=raw)
             if isinstance(told.get("ts"), str):
                 made.ts = datetime.fromisoformat(told["ts"])
-            yield made
-    except (ValueError, LookupError, TypeError, zlib.error, binascii.Error):
+            if _is_turn(made):
+                yield made
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, zlib.error):
         return  # written by hand: what can be read of it is read
+
+
+def _lines(squeezed: bytes, most: int) -> Iterator[bytes]:
+    """Yield the lines that *squeezed* packs, *most* at most, and no more bytes than one may have.
+
+    A little at a time: a few bytes of anybody's can be made to pack a gigabyte.
+    """
+    unpacker, begun, left = zlib.decompressobj(), bytearray(), _MOST_BYTES
+    while left > 0 and most > 0 and not unpacker.eof:
+        data = unpacker.decompress(squeezed, min(_AT_ONCE_BYTES, left))
+        squeezed = unpacker.unconsumed_tail
+        if not data:
+            break
+        left -= len(data)
+        *whole, rest = data.split(b"\n")
+        for each in whole[:most]:
+            yield bytes(begun) + each
+            begun.clear()
+            most -= 1
+        begun += rest
+    if most > 0 and begun:
+        yield bytes(begun)
+
+
+def _is_turn(made: Turn) -> bool:
+    texts = isinstance(made.role, str) and isinstance(made.id, str)
+    return texts and isinstance(made.meta, dict | None)
 
 
 def _pack(home: str, ids: list[str], lines: list[bytes]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic_ai.conversation_store import ConversationRecord
 from pydantic_ai.exceptions import UserError
 
+from convmem.adapters.exact import sayable
 from convmem.adapters.pydantic_ai.entries import EVENT, SOURCE
 
 if TYPE_CHECKING:
@@ -26,12 +27,19 @@ def turn_of_record(
     record: ConversationRecord, *, base: str | None, base_seq: int
 ) -> dict[str, Any]:
     """Return what is recorded of *record*, which continues revision *base*."""
-    [raw] = json.loads(_RECORDS.dump_json([record]))
+    [raw] = _as_json([record])
     meta = {"source": SOURCE, "kind": _RECORD, "continues": base, "after": base_seq}
     # Named for what it continues: the log takes the first of those that continue the same.
     name = hashlib.sha256(f"{base is not None}{base}".encode("utf-8", "replace"))
     turn_id = f"record:{name.hexdigest()[:32]}"
     return {"id": turn_id, "role": EVENT, "content": "", "meta": meta, "raw": raw}
+
+
+def _as_json(records: list[ConversationRecord]) -> Any:
+    try:
+        return json.loads(_RECORDS.dump_json(records))
+    except ValueError:  # half of a surrogate pair in the title or the metadata
+        return sayable(_RECORDS.dump_python(records, mode="json"))
 
 
 def record_of(turn: Turn, conversation_id: str) -> ConversationRecord:
@@ -53,11 +61,14 @@ def record_of(turn: Turn, conversation_id: str) -> ConversationRecord:
 
 def is_record(turn: Turn) -> bool:
     """Whether *turn* is the event that ends a save."""
-    meta = turn.meta or {}
+    meta, raw = turn.meta or {}, turn.extra.get("raw")
     return (
         meta.get("source") == SOURCE
         and meta.get("kind") == _RECORD
-        and isinstance(turn.extra.get("raw"), dict)
+        and type(meta.get("after", 0)) is int
+        and isinstance(raw, dict)
+        and isinstance(raw.get("revision"), str)
+        and isinstance(raw.get("head_id", ""), str | None)
     )
 
 

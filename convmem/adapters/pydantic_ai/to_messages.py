@@ -24,6 +24,7 @@ from pydantic_ai.messages import (
     VideoUrl,
 )
 
+from convmem.adapters.exact import unspelled
 from convmem.adapters.pydantic_ai.entries import SOURCE
 from convmem.adapters.pydantic_ai.to_turns import text_of
 
@@ -43,10 +44,13 @@ def message_of(turn: Turn, names: dict[str, str]) -> ModelMessage:
 
     *names* are those of the tools by their calls, as far as they were met; it grows.
     """
-    message = None
-    if (turn.meta or {}).get("source") == SOURCE and isinstance(turn.extra.get("raw"), dict):
+    message, raw = None, turn.extra.get("raw")
+    if (turn.meta or {}).get("source") == SOURCE:
         try:
-            [message] = ModelMessagesTypeAdapter.validate_json(json.dumps([turn.extra["raw"]]))
+            if isinstance(raw, dict):
+                [message] = ModelMessagesTypeAdapter.validate_json(json.dumps([raw]))
+            elif isinstance(raw, str):  # which holds what JSON as UTF-8 cannot say
+                [message] = ModelMessagesTypeAdapter.validate_python([unspelled(raw)])
         except ValueError:
             pass  # of another version of pydantic-ai: what was said can still be read
     if message is None:

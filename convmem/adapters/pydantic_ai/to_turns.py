@@ -7,19 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_ai.messages import ModelMessagesTypeAdapter
 
+from convmem import InvalidTurn
+from convmem.adapters.exact import storable
 from convmem.adapters.pydantic_ai.entries import EVENT, SOURCE
 
 if TYPE_CHECKING:
     from pydantic_ai.conversation_store import ConversationEntry
+    from pydantic_ai.messages import ModelMessage
 
 
 def turn_of_entry(entry: ConversationEntry) -> dict[str, Any]:
     """Return what is recorded of *entry*."""
-    [raw] = json.loads(ModelMessagesTypeAdapter.dump_json([entry.message]))
+    [raw] = _as_json([entry.message])
     role, content = as_turn(raw)
     meta = {"source": SOURCE, "parent": entry.parent_id}
     # Always with the message itself: times and ids of runs, which all have, are in no content.
-    return {"id": entry.id, "role": role, "content": content, "meta": meta, "raw": raw}
+    turn = {"id": entry.id, "role": role, "content": content, "meta": meta, "raw": raw}
+    return storable(turn, raw, SOURCE)
+
+
+def _as_json(messages: list[ModelMessage]) -> Any:
+    try:
+        return json.loads(ModelMessagesTypeAdapter.dump_json(messages))
+    except ValueError:  # half of a surrogate pair, as cut emoji leave it; or what is no JSON
+        pass
+    try:
+        return ModelMessagesTypeAdapter.dump_python(messages, mode="json")
+    except ValueError as error:
+        raise InvalidTurn(f"a message holds what is no JSON: {error}") from error
 
 
 def as_turn(message: dict[str, Any]) -> tuple[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from strands.session.session_repository import SessionRepository
 from strands.types.exceptions import SessionException
@@ -14,17 +14,28 @@ from strands.types.session import (
     encode_bytes_values,
 )
 
-from convmem import ConversationNotFound, TurnConflict, aio
+from convmem import ConversationNotFound, InvalidTurn, TurnConflict, aio
+from convmem.adapters.exact import is_sayable, spelled_in_ascii, unspelled
 from convmem.adapters.strands.numbering import Ends, message_turn, numbered_from
 from convmem.adapters.strands.places import DEFAULT_AGENT, Places
-from convmem.adapters.strands.stored import SOURCE, as_stored, session_message_of, turn_of
+from convmem.adapters.strands.stored import (
+    SOURCE,
+    as_stored,
+    session_message_of,
+    storable_turn,
+    turn_of,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from strands.agent.conversation_manager import ConversationManager
     from strands.multiagent import MultiAgentBase
     from strands.types.session import SessionMessage
 
-    from convmem import Archive, Durability
+    from convmem import Archive, Conversation, Durability
+
+T = TypeVar("T")
 
 _SESSION_KEY = "strands_session"
 _AGENT_KEY = "strands_agent"
@@ -72,13 +83,13 @@ class ConvmemSessionRepository(SessionRepository):
         chat = self._places.session(session.session_id)
         if _SESSION_KEY in chat.state():
             raise SessionException(f"Session {session.session_id} already exists")
-        chat.update_state({_SESSION_KEY: session.to_dict()})
+        _tell(chat, _SESSION_KEY, session.to_dict())
         return session
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
         """Return the session, or ``None``."""
-        told = self._places.session(session_id).state().get(_SESSION_KEY)
-        return None if told is None else Session.from_dict(told)
+        told = _told(self._places.session(session_id), _SESSION_KEY)
+        return None if told is None else _made(Session.from_dict, told)
 
     def delete_session(self, session_id: str, **kwargs: Any) -> None:
         """Move the session's conversations to the trash, and remove their documents.
@@ -102,13 +113,13 @@ class ConvmemSessionRepository(SessionRepository):
     def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
         """Store an agent's document, as a new one."""
         chat = self._places.agent(session_id, session_agent.agent_id)
-        chat.update_state({_AGENT_KEY: session_agent.to_dict()})
+        _tell(chat, _AGENT_KEY, session_agent.to_dict())
         self._places.note(session_id, chat)
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Return the agent's document, or ``None``."""
-        told = self._places.agent(session_id, agent_id).state().get(_AGENT_KEY)
-        return None if told is None else SessionAgent.from_dict(told)
+        told = _told(self._places.agent(session_id, agent_id), _AGENT_KEY)
+        return None if told is None else _made(SessionAgent.from_dict, told)
 
     def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
         """Replace an agent's document.
@@ -122,7 +133,7 @@ class ConvmemSessionRepository(SessionRepository):
             raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
         session_agent.created_at = previous.created_at
         chat = self._places.agent(session_id, agent_id)
-        chat.update_state({_AGENT_KEY: session_agent.to_dict()})
+        _tell(chat, _AGENT_KEY, session_agent.to_dict())
 
     def create_message(
         self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any
@@ -131,26 +142,38 @@ class ConvmemSessionRepository(SessionRepository):
 
         Raises:
             SessionException: There is another message of this id. Nothing was stored.
-            InvalidTurn: It cannot be stored exactly.
+            InvalidTurn: It holds what is no JSON.
             LockTimeout, StorageFull, StorageError: Nothing was stored.
             DurabilityUnknown: Try again, with a new archive.
         """
         number = _checked_number(session_message.message_id)
         chat = self._places.agent(session_id, agent_id)
-        turn = turn_of(session_message)
+        turn = {"id": f"message:{number}", **turn_of(session_message)}
         behind = self._ends.before(chat, number)
         if behind is None:
             turn["meta"]["moved"] = True
         try:
-            [stored] = chat.record_many([{"id": f"message:{number}", **turn}])
+            try:
+                [stored] = chat.record_many([turn])
+            except InvalidTurn:
+                [stored] = chat.record_many([storable_turn(turn, session_message)])
         except TurnConflict as conflict:
             there = self.read_message(session_id, agent_id, number)
-            if there is not None and there == as_stored(session_message):
+            # As they are written: no NaN is the same as another one.
+            if there is not None and repr(there) == repr(as_stored(session_message)):
                 return  # others came between the first try and this one
             raise SessionException(
                 f"Message {number} of agent {agent_id} in session {session_id} already exists: "
                 "somebody else has gone on with the session"
             ) from conflict
+        if behind is None or (stored.seq or 0) <= behind:
+            # The id of a message that was redacted answers whatever comes, and stores nothing.
+            there = self.read_message(session_id, agent_id, number)
+            if there is None or repr(there) != repr(as_stored(session_message)):
+                raise SessionException(
+                    f"Message {number} of agent {agent_id} in session {session_id} was redacted: "
+                    "somebody else has gone on with the session"
+                )
         if behind is not None and stored.seq == behind + 1:
             self._ends.learn(chat, stored.seq, number)
 
@@ -182,7 +205,11 @@ class ConvmemSessionRepository(SessionRepository):
         session_message.created_at = session_message_of(number, found).created_at
         turn = turn_of(session_message)
         turn["meta"]["moved"] = True
-        chat.replace([turn], ids=[found.id], reason=SOURCE)
+        try:
+            chat.replace([turn], ids=[found.id], reason=SOURCE)
+        except InvalidTurn:
+            turn = storable_turn(turn, session_message)
+            chat.replace([turn], ids=[found.id], reason=SOURCE)
         chat.scrub(found.id)
 
     def list_messages(
@@ -214,15 +241,15 @@ class ConvmemSessionRepository(SessionRepository):
     ) -> None:
         """Store what a multi-agent says of itself."""
         chat = self._places.multi_agent(session_id, multi_agent.id)
-        chat.update_state({_MULTI_AGENT_KEY: encode_bytes_values(multi_agent.serialize_state())})
+        _tell(chat, _MULTI_AGENT_KEY, encode_bytes_values(multi_agent.serialize_state()))
         self._places.note(session_id, chat)
 
     def read_multi_agent(
         self, session_id: str, multi_agent_id: str, **kwargs: Any
     ) -> dict[str, Any] | None:
         """Return it, or ``None``."""
-        told = self._places.multi_agent(session_id, multi_agent_id).state().get(_MULTI_AGENT_KEY)
-        return None if told is None else decode_bytes_values(told)
+        told = _told(self._places.multi_agent(session_id, multi_agent_id), _MULTI_AGENT_KEY)
+        return None if told is None else _made(decode_bytes_values, told)
 
     def update_multi_agent(
         self, session_id: str, multi_agent: MultiAgentBase, **kwargs: Any
@@ -237,7 +264,7 @@ class ConvmemSessionRepository(SessionRepository):
                 f"MultiAgent state {multi_agent.id} in session {session_id} does not exist"
             )
         chat = self._places.multi_agent(session_id, multi_agent.id)
-        chat.update_state({_MULTI_AGENT_KEY: encode_bytes_values(multi_agent.serialize_state())})
+        _tell(chat, _MULTI_AGENT_KEY, encode_bytes_values(multi_agent.serialize_state()))
 
     def adopt(
         self,
@@ -268,3 +295,25 @@ def _checked_number(message_id: Any) -> int:
     if not isinstance(message_id, int):
         raise ValueError(f"message_id=<{message_id}> | message id must be an integer")
     return message_id
+
+
+def _tell(chat: Conversation, key: str, document: dict[str, Any]) -> None:
+    """Keep a document in the state: as text where JSON as UTF-8 cannot say it."""
+    is_said = is_sayable(document)
+    chat.update_state({key: document if is_said else spelled_in_ascii(document)})
+
+
+def _told(chat: Conversation, key: str) -> Any:
+    return unspelled(chat.state().get(key))
+
+
+def _made(make: Callable[[Any], T], told: Any) -> T:
+    """Return what a document makes.
+
+    Raises:
+        SessionException: Somebody else has written it, and not in Strands' form.
+    """
+    try:
+        return make(told)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SessionException(f"what the state says is no document of Strands: {error}") from error
