@@ -564,6 +564,25 @@ def test_who_removes_waits_for_another_rewrite_to_end(root, chat):
     assert [turn.id for turn in gone] == ["t5"]
 
 
+def test_who_restores_waits_for_another_rewrite_to_end_too(root, chat):
+    """It would else fail whenever somebody takes a turn back at the same moment."""
+    from convmem.log.files import Folder
+    from convmem.log.removing.rewrite import exclusive
+
+    chat.remove(["t5"])
+    folder = Folder.open(str(Path(root, "default")))
+    held = exclusive(folder, "trip")
+    held.__enter__()
+    done = []
+    waiting = threading.Thread(target=lambda: done.append(chat.restore()))
+    waiting.start()
+    time.sleep(0.05)
+    held.__exit__()
+    waiting.join()
+    folder.close()
+    assert [each.restored for each in done] == [1] and len(list(chat.turns())) == 6
+
+
 # --- beside a list -----------------------------------------------------------------------------
 
 

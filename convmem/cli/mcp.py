@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from convmem.cli.spec import Context
     from convmem.log.records import Damage
 
+_FLAGS = {"turn_bytes": "--max-turn", "answer_bytes": "--max-answer", "turns": "--max-turns"}
 _CHUNK_BYTES = 64 << 10
 # Of a line that is too long: enough to find in it whose request it was.
 _END_BYTES = 400
@@ -41,9 +42,9 @@ def run(
 ) -> int:
     """Serve the client at standard input and output until it has left, or a signal comes."""
     bounds = {
-        "turn_bytes": values.size("--max-turn", max_turn),
-        "answer_bytes": values.size("--max-answer", max_answer),
-        "turns": values.count("--max-turns", max_turns, least=1),
+        "turn_bytes": values.size(_FLAGS["turn_bytes"], max_turn),
+        "answer_bytes": values.size(_FLAGS["answer_bytes"], max_answer),
+        "turns": values.count(_FLAGS["turns"], max_turns, least=1),
     }
     try:
         from convmem.adapters.mcp import ConvmemServer, Limits
@@ -53,7 +54,11 @@ def run(
             hint="pip install 'convmem[mcp]'",
         ) from error
     masked = _masking() if redact else None
-    limits = Limits(**{name: each for name, each in bounds.items() if each is not None})
+    try:
+        limits = Limits(**{name: each for name, each in bounds.items() if each is not None})
+    except UsageError as error:
+        name, _, what = str(error).partition(" ")
+        raise UsageError(f"{_FLAGS[name]} {what}") from None
     messages = Messages(as_json=False)
     if is_terminal(sys.stdin):
         messages.note("terminal", "waiting for a client on standard input", "Ctrl-C ends it")

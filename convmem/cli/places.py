@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 
@@ -28,6 +29,7 @@ def open_archive(
     messages: Messages | None = None,
     settings: Settings | None = None,
     embedder: Watched | None = None,
+    most_patience_seconds: float = math.inf,
 ) -> Archive:
     """Open the archive that *context* names, under its settings. Reads ``convmem.toml`` at most.
 
@@ -38,6 +40,7 @@ def open_archive(
         messages: As ``settings_of`` has it.
         settings: What ``settings_of`` returned, where the verb has asked before.
         embedder: What ``meaning.embedder_of`` returned.
+        most_patience_seconds: Wait no longer for a lock, whatever the settings say.
     """
     if settings is None:
         settings = settings_of(context, messages)
@@ -45,7 +48,7 @@ def open_archive(
         root_of(context),
         namespace=namespace_of(context),
         durability=_durability(durability or settings.word("sync"), settings),
-        lock_timeout_seconds=settings.seconds("lock_timeout"),
+        lock_timeout_seconds=min(settings.seconds("lock_timeout"), most_patience_seconds),
         remember_seconds=settings.seconds("remember"),
         observer=observed(observer, settings.word("output.log")),
         embedder=embedder,

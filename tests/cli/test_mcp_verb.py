@@ -51,8 +51,8 @@ def test_programs_are_told_of_the_missing_extra_too(tmp_path):
     ("words", "told"),
     [
         (["--max-turn", "lots"], "--max-turn: "),
-        (["--max-turn", "10"], "turn_bytes must be a whole number, 256 or more, not 10"),
-        (["--max-answer", "1"], "answer_bytes must be a whole number, 1,024 or more, not 1"),
+        (["--max-turn", "10"], "--max-turn must be a whole number, 256 or more, not 10"),
+        (["--max-answer", "1"], "--max-answer must be a whole number, 1,024 or more, not 1"),
         (["--max-turns", "0"], "--max-turns: '0' is not a whole number, 1 or more"),
         (["-N", "x" * 2000], "too long"),
         (["extra"], "extra"),

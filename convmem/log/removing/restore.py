@@ -107,7 +107,7 @@ def restore(
     in place; what has to stay stays in them.
 
     Raises:
-        LockTimeout: A compaction, repair or other restoration is at work on this log.
+        LockTimeout: A compaction, repair or other restoration was at work on this log for too long.
         StorageError: The log and the trash are as they were.
     """
     done = Restoration()
@@ -131,7 +131,7 @@ def restore(
                 made = True
             log.make(timeout_seconds, healed)
             rewrite = held.enter_context(
-                Rewrite(log, timeout_seconds=timeout_seconds, healed=healed)
+                Rewrite(log, timeout_seconds=timeout_seconds, healed=healed, is_patient=True)
             )
             _check_that_they_are_current(log.folder, sources)
             current = Source(rewrite.fd, is_log=True, end=rewrite.end)
