@@ -22,6 +22,7 @@ class Seat:
         modes = termios.tcgetattr(slave)
         modes[0] |= 0x4000  # IUTF8, as every window has it
         termios.tcsetattr(slave, termios.TCSANOW, modes)
+        self.modes_before = termios.tcgetattr(slave)
         self.resize(columns, rows)
         self.shown = b""
         self._seen = 0
@@ -57,6 +58,14 @@ class Seat:
     def modes(self):
         """Return what the terminal is set to."""
         return termios.tcgetattr(self.slave)
+
+    def until_raw(self):
+        """Wait until every key goes to ``convmem run``, Ctrl-C, too; no shell has it so."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.modes()[3] & termios.ISIG:
+            assert time.monotonic() < deadline, f"no keys taken after {self.shown[self._seen :]!r}"
+            if select.select([self.master], [], [], 0.02)[0]:
+                self._read()
 
     def type(self, keys):
         """Press keys; what is shown meanwhile is read, as a window does."""

@@ -10,7 +10,7 @@ from convmem.cli.output.messages import Messages
 from convmem.cli.places import namespace_of, root_of, settings_of
 from convmem.cli.running.beside import Beside
 from convmem.cli.running.command import CannotRun, environment, find
-from convmem.cli.running.recorder import Job
+from convmem.cli.running.recorder import Job, aside_path
 from convmem.errors import ConvmemError, UsageError
 from convmem.ids import encode_name
 from convmem.quantities import format_count
@@ -67,6 +67,7 @@ def run(
         is_at_terminal,
         columns,
         height,
+        f"convmem-run-{os.urandom(6).hex()}.jsonl",
     )
     beside = Beside(job)
     try:
@@ -78,8 +79,23 @@ def run(
     except CannotRun as error:
         beside.forget()
         return _refused(command[0], error)
-    recorded = _told(beside.end(status), messages, continuation_id)
+    try:
+        result = beside.end(status, lambda: _waits(messages, continuation_id))
+    except KeyboardInterrupt:
+        messages.warn(
+            "run",
+            f"{continuation_id}: still being recorded, by another process",
+            f"what it cannot record will be in {aside_path(job.aside)}",
+        )
+        raise
+    recorded = _told(result, messages, continuation_id)
     return status or recorded
+
+
+def _waits(messages: Messages, continuation_id: str) -> None:
+    messages.note(
+        "run", f"{continuation_id}: waiting until all is recorded", "Ctrl-C leaves that alone"
+    )
 
 
 def _window() -> tuple[int, int]:

@@ -17,6 +17,7 @@ import pytest
 
 from convmem import Archive
 from convmem.cli import fast, typed
+from convmem.cli.running.exchange import Exchange
 from convmem.log.files import Folder
 from convmem.log.locks import SidecarLock
 
@@ -97,6 +98,101 @@ def test_a_long_answer_is_cut_in_its_middle_and_says_so(cli, root):
     assert set(beginning) == {"a"} and end.endswith("b" * 1_000_000)
     left_out = int(re.search(r"\[… ([\d,]+) bytes left out …\]", mark)[1].replace(",", ""))
     assert left_out + len(beginning) + len(end) == 19_000_000
+
+
+@pytest.mark.parametrize("size", [4096, 65536])
+def test_what_only_streams_through_is_one_turn(cli, root, size):
+    """However often the one who writes is slower than the program: `seq | cat` is no talk."""
+    text = "".join(f"{n:07}\n" for n in range(20_000))
+    with cli.running("run", "trip", "--", "cat", stdin=subprocess.PIPE) as running:
+        data = text.encode()
+        for at in range(0, len(data), size):
+            running.process.stdin.write(data[at : at + size])
+            running.process.stdin.flush()
+            running.lines(len(data[at : at + size]) // 8)
+        assert running.end().code == 0
+    assert said(root) == [("user", text[:-1]), ("assistant", text[:-1])]
+
+
+def _talk(steps):
+    """Return the turns of what goes in (<), what comes out (>), and pauses."""
+    turns = []
+    exchange = Exchange(turns.extend)
+    for step in steps:
+        if step == "...":
+            exchange.quiet()
+        elif step[0] == "<":
+            exchange.sent(step[1:].encode())
+        else:
+            exchange.waits()
+            exchange.printed(step[1:].encode())
+    exchange.finish()
+    return turns
+
+
+@pytest.mark.parametrize(
+    ("steps", "turns"),
+    [
+        (["<one\n", ">1\n", "<two\n", ">2\n"], ["one", "1", "two", "2"]),
+        (["<a\nb\n", ">1\n", "<two\n", ">2\n"], ["a\nb", "1", "two", "2"]),
+        (["<" + "x" * 9999 + "\n", ">1\n", "<two\n"], ["x" * 9999, "1", "two"]),
+        (["<" + "x\n" * 9999, ">1\n", "<two\n", ">2\n"], ["x\n" * 9999 + "two", "1\n2"]),
+        (["<on", ">o", "<e\n", ">ne\n", "<two\n", ">2\n"], ["one\ntwo", "one\n2"]),
+        (["<one\n", ">1", "<two\n", "> and\n", ">2\n"], ["one", "two", "1 and\n2"]),
+        (["<one\n", ">1\nan", "<two\n", ">d\n2\n"], ["one", "1", "two", "and\n2"]),
+        (["<one\n", ">1", "...", "<two\n", ">2\n"], ["one", "1", "two", "2"]),
+        ([">Name? ", "<Ann\n", ">Hi\n> ", "<x\n", ">y\n"], ["Name? ", "Ann", "Hi\n> ", "x", "y"]),
+    ],
+)
+def test_who_said_what_in_pipes(steps, turns):
+    """Questions of a line or a few alternate with answers; no turn ends within a line."""
+    assert [text for _, text in _talk(steps)] == turns
+
+
+@pytest.mark.parametrize("letter", ["\0", "\\", "ж", "x"])
+def test_however_long_a_text_is_in_json_it_can_be_recorded(letter):
+    """A control character takes six bytes there, and a turn has at most 64 MiB."""
+    exchange = Exchange(lambda turns: told.extend(turns))
+    told = []
+    data = letter.encode()
+    for _ in range(40):
+        exchange.printed(data * ((1 << 20) // len(data)))
+    exchange.finish()
+    ((_, text),) = told
+    beginning, mark, end = text.split("\n")
+    assert len(json.dumps(text, ensure_ascii=False).encode()) < 60 << 20
+    assert len(beginning.encode()) >= (8 if letter == "\0" else 16) * (1 << 20) - 1
+    assert len(end.encode()) == 1 << 20
+    left_out = int(re.search(r"[\d,]+", mark)[0].replace(",", ""))
+    assert left_out + len((beginning + end).encode()) == 40 << 20
+
+
+def test_one_turn_that_cannot_be_stored_keeps_no_other_from_it(cli, root, scratch):
+    """And what is put aside can be recorded some day."""
+    program = "import sys; sys.stdout.buffer.write(bytes(20_000_000))"
+    cli("run", "trip", "--", sys.executable, "-c", program, TMPDIR=str(scratch))
+    assert events(root) == [{"command": os.path.basename(sys.executable), "terminal": False}]
+    assert [role for role, _ in said(root)] == ["assistant"]
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_flood_is_two_turns_with_their_beginnings_and_ends(cli, root):
+    """Also where the recorder cannot keep up, or has not even begun."""
+    command = "seq -w 1 5000000 | '{0}' -m convmem run trip -- cat | tail -n 1"
+    done = subprocess.run(
+        ["bash", "-c", command.format(sys.executable)],
+        env=cli.environment,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == b"5000000\n"
+    turns = said(root)
+    assert [role for role, _ in turns] == ["user", "assistant"]
+    for _, text in turns:
+        beginning, _, end = re.split(r"\n(\[… [\d,]+ bytes left out …\])\n", text)
+        assert beginning.startswith("0000001\n") and len(beginning) == 16 << 20
+        assert end.endswith("\n5000000") and len(end) >= (1 << 20) - 8
 
 
 @pytest.mark.parametrize("code", [0, 1, 5, 42])
@@ -269,13 +365,24 @@ def test_what_is_left_behind_in_a_pipe_is_waited_for_and_can_be_given_up(cli, ro
     assert cli("run", "trip", "--", "sh", "-c", "(sleep 0.3; echo late) & echo now").out == (
         b"now\nlate\n"
     )
-    with cli.running("run", "trip", "--", "sh", "-c", "sleep 300 & echo $!") as running:
-        (left,) = running.lines(1)
-        time.sleep(0.3)
+    with cli.running("run", "trip", "--", "sh", "-c", "sleep 300 & echo $!; echo $$") as running:
+        left, shell = running.lines(2)
+        deadline = time.monotonic() + 30
+        while _is_there(int(shell)):  # until convmem has seen its end
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         running.process.send_signal(signal.SIGTERM)
         running.process.wait(60)
         os.kill(int(left), signal.SIGKILL)
-        assert running.end().code in (0, 128 + signal.SIGTERM)  # had the shell ended already?
+        assert running.end().code == 0
+
+
+def _is_there(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_ctrl_c_is_for_the_command(cli, root):
@@ -386,6 +493,37 @@ def test_what_waited_for_the_lock_is_recorded_when_it_is_free(cli, root):
     assert words == ["before", "one", "heard one", "two", "heard two"]
 
 
+def test_whoever_does_not_wait_for_the_recording_leaves_it_to_itself(cli, root, scratch):
+    """A lock is held for minutes, and each answer in turn would wait for it."""
+    cli("record", "trip", "before")
+    folder = Folder.open(os.path.join(root, "default"))
+    held = SidecarLock(folder, "trip")
+    held.acquire(0)
+    cli.environment |= {"CONVMEM_LOCK_TIMEOUT": "60s", "TMPDIR": str(scratch)}
+    with cli.running(
+        "run", "trip", "--", sys.executable, "-c", REPL, stdin=subprocess.PIPE
+    ) as running:
+        for word in (b"one", b"two", b"three"):
+            running.process.stdin.write(word + b"\n")
+            running.process.stdin.flush()
+            assert running.lines(1) == [b"heard " + word]
+        running.process.stdin.close()
+        told = b""
+        while b"waiting until all is recorded" not in told:
+            told += os.read(running.process.stderr.fileno(), 1 << 16)
+        running.process.send_signal(signal.SIGINT)
+        told += running.process.stderr.read()
+        assert running.process.wait(30) == 130
+    assert f"what it cannot record will be in {scratch}/convmem-run-".encode() in told
+    held.release()
+    folder.close()
+    with Archive.open(root) as archive:
+        followed = archive.conversation("trip").follow(idle_timeout=30)
+        turns = [next(followed).content for _ in range(8)]
+    assert turns[2:] == ["one", "heard one", "two", "heard two", "three", "heard three"]
+    assert list(scratch.iterdir()) == []
+
+
 def test_a_kill_loses_nothing_that_was_said(cli, root):
     """The process that records outlives the one that was killed."""
     command = "echo half an answer; sleep 60"
@@ -406,7 +544,7 @@ def test_a_kill_loses_nothing_that_was_said(cli, root):
 @pytest.mark.skipif(shutil.which("pgrep") is None, reason="pgrep is not on this machine")
 def test_a_recorder_that_is_killed_is_told_of(cli, root):
     """Silence would be taken for success."""
-    command = "echo one; kill -9 $(pgrep -P $PPID | grep -v $$); echo two"
+    command = "echo one; kill -9 $(pgrep -P $PPID | grep -vx $$); echo two"
     done = cli("run", "trip", "--", "sh", "-c", command, code=1)
     assert done.out == b"one\ntwo\n"
     assert "the process that records was killed" in done.err
@@ -426,7 +564,7 @@ def test_credentials_are_masked_where_that_is_asked_for(cli, root):
 def test_a_recorder_that_stands_still_holds_nothing_up_and_the_gap_is_marked(cli, root):
     """The disk may hang for a minute. The session goes on, and memory is bounded."""
     command = (
-        "R=$(pgrep -P $PPID | grep -v $$); kill -STOP $R; echo begin;"
+        "R=$(pgrep -P $PPID | grep -vx $$); kill -STOP $R; echo begin;"
         " yes word | head -c 40000000; echo end; kill -CONT $R"
     )
     assert len(cli("run", "trip", "--", "sh", "-c", command).out) == 40_000_010

@@ -168,10 +168,98 @@ def test_a_prompt_is_kept_once_where_it_may_be_a_question():
         ]
 
 
+@pytest.mark.parametrize("pause", [(), (None,)], ids=["at once", "after a while"])
+@pytest.mark.parametrize("prompt", ["$ ", "you> ", "me@host:~$ "])
+def test_an_answer_without_a_line_feed_stands_left_of_the_prompt(prompt, pause):
+    """`curl` of an API leaves it so: the whole answer, on the line of the next prompt."""
+    turns = talk(
+        *(prompt, ("ask\r", PROGRAM), "ask\r\n", f"line 1\r\nthe answer is 42{prompt}", *pause),
+        *(("\r", PROGRAM), f"\r\n{prompt}", *pause),
+        *(("more\r", PROGRAM), f'more\r\n{{"json": 1}}{prompt}', *pause),
+        *(("exit\r", PROGRAM), "exit\r\n"),
+    )
+    assert turns == [
+        ("user", "ask"),
+        ("assistant", "line 1\nthe answer is 42"),
+        ("user", "more"),
+        ("assistant", '{"json": 1}'),
+        ("user", "exit"),
+    ]
+
+
+def test_a_prompt_that_counts_has_an_answer_left_of_it_too():
+    """IPython's."""
+    turns = talk(
+        *("In [9]: ", ("1\r", PROGRAM), "1\r\nanswer In [10]: ", ("2\r", PROGRAM), "2\r\n"),
+    )
+    assert turns[1:] == [("user", "1"), ("assistant", "answer"), ("user", "2")]
+
+
+def test_another_prompt_that_ends_as_the_one_before_is_one_soon():
+    """After `ssh`, or `bash`: it is text once at most, and not before every line."""
+    turns = talk(
+        *("$ ", ("ssh host\r", PROGRAM), "ssh host\r\nme@host$ ", ("one\r", PROGRAM), "one\r\n"),
+        *("me@host$ ", ("two\r", PROGRAM), "two\r\nme@host$ ", ("three\r", PROGRAM), "three\r\n"),
+    )
+    assert [text for role, text in turns if role == "assistant"] == ["me@host"]
+
+
+def test_a_prompt_that_is_left_by_ctrl_d_is_no_answer():
+    """The program ends the line, and says nothing."""
+    turns = talk(">>> ", ("1\r", PROGRAM), "1\r\n1\r\n>>> ", ("\x04", PROGRAM), "\r\n")
+    assert turns == [("user", "1"), ("assistant", "1")]
+
+
+@pytest.mark.parametrize("pause", [(), (None,)], ids=["at once", "after a while"])
+@pytest.mark.parametrize("question", ["Pass: ", ""])
+def test_the_answer_behind_a_silent_question_is_recorded(pause, question):
+    """`read -s` ends no line: the next prompt, and what is typed there, stand behind it."""
+    turns = talk(
+        *("$ ", ("read -s x\r", PROGRAM), f"read -s x\r\n{question}", *pause),
+        *(("sesame\r", NO_ECHO), "$ ", *pause, ("echo af", PROGRAM), "echo af"),
+        *(("ter\r", PROGRAM), "ter\r\nafter\r\n$ ", *pause, ("echo again\r", PROGRAM)),
+        "echo again\r\nagain\r\n",
+    )
+    assert turns == [
+        ("user", "read -s x"),
+        *([("assistant", "Pass:")] if question else []),
+        ("user", "echo after"),
+        ("assistant", "after"),
+        ("user", "echo again"),
+        ("assistant", "again"),
+    ]
+
+
+@pytest.mark.parametrize("key", ["Z", "\\"])
+def test_a_prompt_at_which_the_session_was_stopped_is_no_answer(key):
+    """The driver shows ^Z behind it, and the program goes on there."""
+    turns = talk(
+        *("you> ", ("one\r", DRIVER), "one\r\n1\r\nyou> "),
+        *((chr(ord(key) ^ 64), DRIVER), f"^{key}", ("two\r", DRIVER), "two\r\n2\r\n"),
+    )
+    assert turns == [("user", "one"), ("assistant", "1"), ("user", "two"), ("assistant", "2")]
+
+
 def test_prompts_that_count_are_one_prompt():
     """IPython's are."""
     turns = talk("In [1]: ", ("1\r", PROGRAM), "1\r\nx\r\nIn [2]: ", ("2\r", PROGRAM), "2\r\n")
     assert turns == [("assistant", "In [1]:"), ("user", "1"), ("assistant", "x"), ("user", "2")]
+
+
+@pytest.mark.parametrize("shown", ["", "*", "x", "•"])
+@pytest.mark.parametrize("secret", ["hunter2", "Password", "42"])
+def test_a_password_that_also_stands_elsewhere_was_not_shown(secret, shown):
+    """The archive would say which of the words on the screen it is."""
+    turns = talk(
+        *("hunter2 is bad, so is 42.\r\nName: ", ("Bob\r", DRIVER), "Bob\r\nPassword: "),
+        *((key, PROGRAM) if key else shown for letter in secret for key in (letter, "")),
+        *(("\r", PROGRAM), "\r\nwelcome\r\n"),
+    )
+    assert turns == [
+        ("assistant", "hunter2 is bad, so is 42.\nName:"),
+        ("user", "Bob"),
+        ("assistant", f"Password: {shown * len(secret)}".rstrip() + "\nwelcome"),
+    ]
 
 
 def test_what_a_program_hides_behind_stars_is_not_said():

@@ -250,22 +250,21 @@ def test_the_command_has_a_terminal_of_the_same_size_and_settings(seat):
     with seat(*BASH, columns=91, rows=33) as person:
         person.say("$ ", "stty size; test -t 0 -a -t 1 -a -t 2 && echo all three; tty\r")
         person.until("33 91\r\nall three\r\n/dev/")
-        person.say("$ ", "trap 'stty size' WINCH\r")
-        person.until("$ ")
+        # All of it built in: who is in front of the terminal is told, which a `sleep` would be.
+        wait = 'until [ "$told" ]; do read -t 0.05 _; done'
+        person.say("$ ", f"trap told=1 WINCH; echo wait''ing; {wait}; stty size\r")
+        person.until("waiting")
         person.resize(120, 40)
-        person.type("\r")
         person.until("40 120")
-        person.type("exit\r")
+        person.say("$ ", "exit\r")
         assert person.end() == 0
 
 
 def test_ctrl_c_ends_what_runs_and_not_the_session(seat):
     """The key is the program's, as at any terminal."""
     with seat(*BASH) as person:
-        person.say("$ ", "sleep 100\r")
-        person.until("sleep 100\r\n")
-        time.sleep(0.2)
-        person.type("\x03")
+        person.say("$ ", "sh -c 'echo run\"\"ning; exec sleep 100'\r")
+        person.say("running", "\x03")
         person.say("$ ", "echo $?\r")
         person.until("130")
         person.say("$ ", "exit\r")
@@ -275,13 +274,11 @@ def test_ctrl_c_ends_what_runs_and_not_the_session(seat):
 def test_ctrl_z_and_fg_within_the_session(seat):
     """A shell in it has job control of its own."""
     with seat(*BASH) as person:
-        person.say("$ ", "cat\r")
-        person.until("cat\r\n")
-        time.sleep(0.2)
-        person.type("\x1a")
+        person.say("$ ", "sh -c 'echo run\"\"ning; exec cat'\r")
+        person.say("running", "\x1a")
         person.until("Stopped")
         person.say("$ ", "fg\r")
-        person.until("cat\r\n")
+        person.until("cat'\r\n")
         person.type("on we go\r")
         person.until("on we go\r\non we go")
         person.type("\x04")
@@ -293,20 +290,57 @@ def test_ctrl_z_and_fg_of_the_session(cli, seat, said):
     """Who ran it from a shell is back there; and on fg all is as it was."""
     with Seat(*BASH, env=cli.environment) as person:
         person.until("$ ")
-        person.type(f"{PYTHON} -m convmem run trip -- sh -c 'echo ready; cat'\r")
-        person.say("\rready", "one\r")
+        person.type(f"{PYTHON} -m convmem run trip -- sh -c 'echo rea\"\"dy; cat'\r")
+        person.say("ready", "one\r")
         person.say("one\r\none\r\n", "\x1a")
         person.until("Stopped")
-        person.say("$ ", "echo between\r")
-        person.until("\rbetween")
+        person.say("$ ", "echo betw''een\r")
+        person.until("between")
         person.say("$ ", "fg\r")
         person.until("\n")
-        time.sleep(0.3)
+        person.until_raw()
         person.type("two\r")
         person.say("\ntwo", "\x04")
         person.say("$ ", "exit\r")
         person.end()
     assert [content for role, content in said() if role == "user"] == ["one", "two"]
+
+
+def test_a_session_in_the_background_runs_on_and_comes_to_the_front(cli, seat, said):
+    """`&` and `bg` stop nothing, and `fg` brings it to the keys."""
+    with Seat(*BASH, env=cli.environment) as person:
+        run = f"{PYTHON} -m convmem run trip -- sh -c"
+        person.say("$ ", f"{run} 'echo rea''dy; cat; echo ov''er' &\r")
+        person.say("ready", "fg\r")
+        person.until("cat; echo")
+        person.until_raw()
+        person.type("one\r")
+        person.until("one\r\none\r\n")
+        person.type("\x1a")
+        person.until("Stopped")
+        person.say("$ ", "bg; echo betw''een\r")
+        person.until("between")
+        person.say("$ ", "fg\r")
+        person.until("cat; echo")
+        person.until_raw()
+        person.type("two\r")
+        person.say("\ntwo", "\x04")
+        person.until("over")
+        person.say("$ ", "stty -a | grep -c ' icanon.* echo '; exit\r")
+        person.end()
+    assert ("user", "one") in said() and said()[-1] == ("assistant", "two\nover")
+
+
+def test_a_session_that_ends_in_the_background_ends(cli, seat, said):
+    """Nobody looks; and the shell's terminal is left alone."""
+    with Seat(*BASH, env=cli.environment) as person:
+        person.say(
+            "$ ", f"{PYTHON} -m convmem run trip -- sh -c 'echo re''ady' & wait; echo a''ll\r"
+        )
+        person.until("all")
+        person.say("$ ", "exit\r")
+        assert person.end() == 0
+    assert said() == [("assistant", "ready")]
 
 
 def test_exit_codes_are_handed_on(seat):
@@ -324,13 +358,12 @@ def test_whatever_ends_it_the_terminal_is_as_it_was(seat, said, number):
     """And the command is hung up on, as when a window is closed."""
     command = "trap 'echo hung up; exit' HUP; echo ready; while :; do sleep 0.01; done"
     with seat("sh", "-c", command) as person:
-        before = person.modes()
         person.until("ready")
-        assert person.modes() != before
+        assert person.modes() != person.modes_before
         os.kill(person.process, number)
         person.until("hung up")
         assert person.end() == 128 + number
-        assert person.modes() == before
+        assert person.modes() == person.modes_before
     ((role, text),) = said()
     assert role == "assistant"
     assert text.startswith("ready\n") and text.endswith("\nhung up")

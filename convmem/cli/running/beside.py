@@ -7,10 +7,12 @@ beyond that, only how much it was is told, and how the end of what was printed r
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections import deque
 
 from convmem.cli.running.recorder import (
+    ASKED,
     ENDED,
     HEAD,
     LEFT_OUT,
@@ -24,12 +26,19 @@ from convmem.cli.running.recorder import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-_MOST_HELD = 8 << 20
+# Of pipes, all that is kept of the beginnings of two turns, which may take 16 MiB each.
+_MOST_HELD = 34 << 20
+_MOST_HELD_OF_TERMINALS = 8 << 20
 _MOST_LATE = 1 << 20
-_MOST_OF_ALL = 32 << 20
+_MOST_MORE = 24 << 20
 _PIPE_BYTES = 1 << 20
+# Nobody likes a window that stands still after the command has ended.
+_LONG_SECONDS = 3.0
+# What may be left out, and how that is told.
+_MARKS = {SENT: UNSENT, PRINTED: LEFT_OUT}
 
 
 class Beside:
@@ -40,9 +49,9 @@ class Beside:
         self._answer, answer = os.pipe()
         self._held: deque[bytes] = deque()
         self._size = 0
-        self._late = bytearray()  # of what was printed since too much is held: the end
-        self._left_out = 0
-        self._unsent = 0
+        self._most = _MOST_HELD_OF_TERMINALS if job.is_dialogue else _MOST_HELD
+        self._late = {kind: bytearray() for kind in _MARKS}  # since too much is held: the end
+        self._left_out = dict.fromkeys(_MARKS, 0)
         self.is_gone = False
         self._process = os.fork()
         if self._process == 0:
@@ -68,32 +77,32 @@ class Beside:
         """Tell something, or hold it."""
         if self.is_gone:
             return
-        is_too_much = self._size > (_MOST_HELD // 2 if self._late or self._unsent else _MOST_HELD)
-        if is_too_much and kind == PRINTED:
-            self._late += data
-            if len(self._late) > 2 * _MOST_LATE:
-                self._left_out += len(self._late) - _MOST_LATE
-                del self._late[:-_MOST_LATE]
-        elif is_too_much and kind == SENT:
-            self._unsent += len(data)
-        else:
-            self._hold_what_is_late()
+        is_too_much = self._size > (self._most // 2 if any(self._late.values()) else self._most)
+        if is_too_much and kind in _MARKS:
+            late = self._late[kind]
+            late += data
+            if len(late) > 2 * _MOST_LATE:
+                self._leave_out(kind, len(late) - _MOST_LATE)
+        elif not is_too_much or kind != ASKED:  # who is that far ahead does not wait for answers
+            self._hold_what_is_late(kind == ENDED)
             self._hold(kind, data)
         self.go_on()
 
-    def _hold_what_is_late(self) -> None:
-        if self._unsent:
-            self._hold(UNSENT, NUMBER.pack(self._unsent))
-            self._unsent = 0
-        if self._size > _MOST_OF_ALL:
-            self._left_out += len(self._late)
-            self._late.clear()
-        if self._left_out:
-            self._hold(LEFT_OUT, NUMBER.pack(self._left_out))
-            self._left_out = 0
-        if self._late:
-            self._hold(PRINTED, bytes(self._late))
-            self._late.clear()
+    def _leave_out(self, kind: bytes, count: int) -> None:
+        self._left_out[kind] += count
+        del self._late[kind][:count]
+
+    def _hold_what_is_late(self, is_the_end: bool) -> None:
+        for kind, mark in _MARKS.items():
+            late = self._late[kind]
+            if self._size > self._most + _MOST_MORE and not is_the_end:
+                self._leave_out(kind, len(late))
+            if self._left_out[kind]:
+                self._hold(mark, NUMBER.pack(self._left_out[kind]))
+                self._left_out[kind] = 0
+            if late:
+                self._hold(kind, bytes(late))
+                late.clear()
 
     def _hold(self, kind: bytes, data: bytes) -> None:
         whole = HEAD.pack(kind, len(data)) + data
@@ -117,12 +126,17 @@ class Beside:
             self.is_gone = True
             self._held.clear()
 
-    def end(self, exit_code: int) -> dict[str, Any] | None:
-        """Wait until all is recorded, and return what came of it; ``None``: the recorder died."""
+    def end(self, exit_code: int, on_wait: Callable[[], None]) -> dict[str, Any] | None:
+        """Wait until all is recorded, and return what came of it; ``None``: the recorder died.
+
+        *on_wait* is called where that takes long.
+        """
         self.tell(ENDED, NUMBER.pack(exit_code))
         os.set_blocking(self._tell, True)
         self.go_on()
         os.close(self._tell)
+        if not select.select([self._answer], [], [], _LONG_SECONDS)[0]:
+            on_wait()
         parts = []
         while part := os.read(self._answer, 1 << 16):
             parts.append(part)

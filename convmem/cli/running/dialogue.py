@@ -32,6 +32,8 @@ _PIECE = 1 << 14
 _MOST_TEXT = 8 << 20
 # What asks for nothing but the next command.
 _SIGNS = frozenset("$#%>❯➜»›λ")
+# What the driver shows of Ctrl-Z and the like behind a prompt, where a program goes on there.
+_GIVEN_UP = re.compile(r"(?:\^[A-Z\\])+\Z")
 _NUMBERS = re.compile(r"\d+")  # IPython counts its prompts
 # How the driver of a terminal shows what is no letter.
 _CARETS = {code: f"^{chr(code ^ 64)}" for code in (*range(9), *range(10, 32), 127)}
@@ -44,6 +46,7 @@ class _Waiting(NamedTuple):
 
     entered: Entered
     start: Place | None  # where its input began, if that is known
+    seen: str  # what stood on the screen then
 
 
 class Dialogue:
@@ -64,9 +67,12 @@ class Dialogue:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._typed = Typed()
         self._is_by_driver = True
+        self._is_given_up = False
         self._start: Place | None = None  # where the input that is being typed begins
+        self._seen = ""
         self._waiting: list[_Waiting] = []
         self._prompt = ""
+        self._whole_prompt = ""  # with whatever stood left of it
         self._is_quiet = False
         self._before = ""  # what was said ahead of what is on the screen
         self._size = 0
@@ -108,15 +114,20 @@ class Dialogue:
             if self._screen.is_full_screen:
                 self._start = None
             elif isinstance(each, Entered):
-                if self._start is None and (self._is_quiet or not self._waiting):
-                    self._start = self._screen.place
-                self._waiting.append(_Waiting(each, self._start))
+                self._begin_input()
+                self._waiting.append(_Waiting(each, self._start, self._seen))
                 self._start = None
                 self._is_quiet = False
             elif each == "given up":
                 self._start = None
-            elif self._start is None and (self._is_quiet or not self._waiting):
-                self._start = self._screen.place
+                self._is_given_up = True
+            else:
+                self._begin_input()
+
+    def _begin_input(self) -> None:
+        if self._start is None and (self._is_quiet or not self._waiting):
+            self._start = self._screen.place
+            self._seen = self._screen.seen()
 
     def quiet(self) -> None:
         """Take note that nothing has come for a while."""
@@ -125,7 +136,8 @@ class Dialogue:
         self._waiting = [
             each
             for each in self._waiting
-            if each.start is not None or (each.entered.is_shown and each.entered.text)
+            if (each.start is not None and not each.entered.is_hidden)
+            or (each.entered.is_shown and each.entered.text)
         ]
         if self._waiting or self._start or self._screen.is_full_screen or not self._prompt:
             return
@@ -146,9 +158,10 @@ class Dialogue:
             if each.entered.is_shown and each.entered.text:
                 self._tell(self._said(None), each.entered.text)
                 self._begin(self._screen.place[0] + 1)
-        first, _, line = self._screen.line()
-        is_prompt = bool(self._prompt) and line.rstrip() == self._prompt.rstrip()
-        self._tell(self._said(first if is_prompt else None))
+        said = self._said(None).rstrip()
+        above, _, last = said.rpartition("\n")
+        is_prompt = bool(self._prompt) and last.rstrip() == self._prompt.rstrip()
+        self._tell(above if is_prompt else said)
 
     # --- what is too long -----------------------------------------------------------------------
 
@@ -191,6 +204,8 @@ class Dialogue:
                     self._typed.forget()
             return
         for at, each in enumerate(self._waiting):
+            if each.entered.is_hidden and self._is_echo_of_a_later(at):
+                continue  # whoever asked for a password did not end the line behind it
             if self._settled(each):
                 early = [one.entered for one in self._waiting[:at]]
                 del self._waiting[: at + 1]
@@ -199,9 +214,16 @@ class Dialogue:
                         self._say([("user", entered.text)])
                 return
 
+    def _is_echo_of_a_later(self, at: int) -> bool:
+        line = self._screen.line()[2].rstrip()
+        later = (each.entered for each in self._waiting[at + 1 :])
+        return any(
+            not each.is_hidden and each.text and line.endswith(each.text.rstrip()) for each in later
+        )
+
     def _settled(self, waiting: _Waiting) -> bool:
         """Tell the input and what was said before, if this is the end of its echo."""
-        entered, start = waiting
+        entered, start, seen = waiting
         text = entered.text
         first, last, line = self._screen.line()
         if start is None or not self._screen.is_there(start[0]):
@@ -229,7 +251,7 @@ class Dialogue:
             self._told(first, last, prompt + shown[:at], text)
         elif start is None and (text is not None or not line):
             return False
-        elif text is not None and (entered.is_shown or _is_in(text, self._screen.seen())):
+        elif text is not None and (entered.is_shown or _has_come(text, seen, self._screen.seen())):
             # The echo is mixed with other things, or stands elsewhere: those are kept.
             self._tell(self._said(last + 1), text)
             self._begin(last + 1)
@@ -237,24 +259,50 @@ class Dialogue:
             if self._prompt and line.startswith(self._prompt):
                 prompt, shown = self._prompt, line[len(self._prompt) :]
                 first = self._screen.line()[0]
-            if not _STARS.issuperset(shown.strip()):
+            if not _is_mask(shown.strip(), text):
                 self._told(first, last, prompt, shown.strip("\n").rstrip())
         return True
 
     def _nothing_was_sent(self, first: int, last: int, prompt: str) -> None:
         """Enter alone: what was said goes on, without one more prompt."""
-        if not self._is_question(prompt):
+        ahead, prompt = self._without_known_prompt(prompt)
+        if ahead.strip():
+            said = self._said(first)
+            self._screen.begin(last + 1)
+            self._before = f"{said}\n{ahead}\n" if said else f"{ahead}\n"
+        elif not self._is_question(prompt):
             self._screen.blank(first, last)
         self._prompt = prompt or self._prompt
 
     def _told(self, first: int, last: int, prompt: str, text: str) -> None:
         said = self._said(first)
+        ahead, prompt = self._without_known_prompt(prompt)
+        if ahead.strip():
+            said = f"{said}\n{ahead}" if said else ahead
         if self._is_question(prompt):
             said = f"{said}\n{prompt.rstrip()}" if said else prompt.rstrip()
         if prompt.strip():
             self._prompt = prompt
         self._tell(said, text)
         self._begin(last + 1)
+
+    def _without_known_prompt(self, prompt: str) -> tuple[str, str]:
+        """Return what stands left of the prompt that was there before, and that prompt.
+
+        An answer whose last line has no end has the next prompt on that line.
+        """
+        if self._is_given_up:
+            prompt = _GIVEN_UP.sub("", prompt)
+            self._is_given_up = False
+        known, whole = self._prompt.strip(), prompt.rstrip()
+        before, self._whole_prompt = self._whole_prompt, whole
+        numbered = r"\d+".join(map(re.escape, _NUMBERS.split(known)))
+        found = re.search(rf"{numbered}\Z", whole) if known else None
+        if found is None or not whole[: found.start()].strip():
+            return "", prompt
+        if whole == before and not any(letter.isalnum() for letter in known):
+            return "", prompt  # "$ " has become "host$ ", for good
+        return prompt[: found.start()], prompt[found.start() :]
 
     def _is_question(self, prompt: str) -> bool:
         bare = prompt.strip()
@@ -287,6 +335,21 @@ def _is_echo(shown: str, entered: Entered) -> bool:
     """Whether *shown* is the input; a program may show hints and the time beside it."""
     text = (entered.text or "").rstrip()
     return shown.rstrip() == text.translate(_CARETS) if entered.is_shown else _is_in(text, shown)
+
+
+def _is_mask(shown: str, text: str | None) -> bool:
+    """Whether it is what programs show of a password: nothing, stars, or one sign for each key."""
+    return _STARS.issuperset(shown) or (
+        text is not None and len(shown) == len(text) and len(set(shown)) == 1 and shown != text
+    )
+
+
+def _has_come(text: str, before: str, now: str) -> bool:
+    """Whether *text* is there now once more than *before*: by itself it may stand anywhere."""
+    if "\n" in text:
+        return _is_in(text, now) and not _is_in(text, before)
+    bare = text.rstrip()
+    return now.count(bare) > before.count(bare)
 
 
 def _is_in(text: str, shown: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 
 from convmem.cli.running.screen import Screen
 from convmem.quantities import format_count
@@ -15,8 +16,18 @@ MOST_BEGINNING = 16 << 20
 MOST_SHOWN = 1 << 20
 MOST_END = 1 << 20
 """So many bytes of one turn are kept: of its beginning, of one that a terminal shows, and end."""
+_MOST_JSON = (48 << 20) + 64
+"""So long may the beginning become in JSON, where a control character takes six bytes."""
 _ROWS = 100
 _PIECE = 1 << 14
+# Programs that only print hand on blocks of this size or more, which end anywhere.
+_BLOCK = 4096
+# How a line ends that waits for an answer.
+_PROMPT = re.compile(rb"(?:[]:?>$#%)]|\xe2\x9d\xaf|\xc2\xbb|\xe2\x80\xba)(?:\s|\x1b\[[\d;]*m)*\Z")
+# What takes more than one byte in JSON, as UTF-8 at the worst.
+_LONG = bytes(code for code in range(32) if code not in b"\b\t\n\f\r")
+_ESCAPED = b'\b\t\n\f\r"\\'
+_HIGH = bytes(range(128, 256))
 
 
 class Exchange:
@@ -31,23 +42,32 @@ class Exchange:
         self._sent = _Text(MOST_BEGINNING)
         self._printed = _Text(MOST_SHOWN if columns else MOST_BEGINNING)
         self._waits = False
+        self._is_stream = False  # nobody waits for answers: all that goes in is one turn
+        self._is_at_rest = False
 
     def sent(self, data: bytes) -> None:
         """Take what the program was given; any piece of it."""
         if self._waits:
             # Somebody had waited for what was printed, and goes on: that was an answer.
             self._waits = False
-            self._tell("assistant", self._printed)
+            self._tell_answer()
         self._sent.add(data)
 
     def printed(self, data: bytes) -> None:
         """Take what the program printed; any piece of it."""
         self._printed.add(data)
+        self._is_at_rest = False
 
     def waits(self) -> None:
-        """Take note that the program prints while nothing more is there to be sent to it."""
-        self._tell("user", self._sent)
-        self._waits = True
+        """Take note that the program prints while nothing more is there to be sent to it.
+
+        Whoever sends may be waiting for that, or be slow. One line, or a few, is a question.
+        """
+        if not self._sent.is_said_at_once:
+            self._is_stream = True
+        if not self._is_stream:
+            self._tell("user", self._sent)
+            self._waits = True
 
     def left_out(self, count: int) -> None:
         """Take note of *count* bytes that were printed and cannot be had."""
@@ -58,12 +78,22 @@ class Exchange:
         self._sent.left_out(count)
 
     def quiet(self) -> None:
-        """A pause says nothing here."""
+        """Take note that nothing has come for a while: the line that was begun is a prompt."""
+        self._is_at_rest = True
 
     def finish(self) -> None:
         """Tell what has not been told."""
         self._tell("user", self._sent)
         self._tell("assistant", self._printed)
+
+    def _tell_answer(self) -> None:
+        """Tell what was printed, but no part of a line that goes on."""
+        line = self._printed.take_last_line()
+        if self._is_at_rest or _PROMPT.search(line[-_BLOCK:]):
+            self._printed.add(line)
+            line = b""
+        self._tell("assistant", self._printed)
+        self._printed.add(line)
 
     def _tell(self, role: str, text: _Text) -> None:
         said = text.take()
@@ -87,15 +117,37 @@ class _Text:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._room = _MOST_JSON
         self._beginning = bytearray()
         self._end = bytearray()
         self._left_out = 0
 
+    @property
+    def is_said_at_once(self) -> bool:
+        """Whether it is one whole line or a few, or nothing."""
+        if self._end or self._left_out:
+            return False
+        text = self._beginning
+        return not text or (
+            text.endswith(b"\n") and (len(text) < _BLOCK or text.find(b"\n") == len(text) - 1)
+        )
+
+    def take_last_line(self) -> bytes:
+        """Return what comes behind the last newline, and cut it off."""
+        part = self._end or self._beginning
+        at = part.rfind(b"\n") + 1
+        line = bytes(part[at:])
+        del part[at:]
+        return line
+
     def add(self, data: bytes) -> None:
-        room = self._most - len(self._beginning)
-        if room > 0 and not self._left_out:
-            self._beginning += data[:room]
-            data = data[room:]
+        while data and not self._end and not self._left_out:
+            part = data[: min(self._most - len(self._beginning), self._room // 6)]
+            if not part:
+                break
+            self._beginning += part
+            self._room -= _most_json(part)
+            data = data[len(part) :]
         if not data:
             return
         self._end += data
@@ -123,8 +175,18 @@ class _Text:
         self._beginning.clear()
         self._end.clear()
         self._left_out = 0
+        self._room = _MOST_JSON
         return text.removesuffix("\n")
 
     def _cut(self) -> None:
         self._left_out += len(self._end) - MOST_END
         del self._end[:-MOST_END]
+
+
+def _most_json(data: bytes) -> int:
+    """Return how many bytes *data* may take in JSON: what is no UTF-8 takes three."""
+    size = len(data)
+    long, escaped, high = (
+        size - len(data.translate(None, each)) for each in (_LONG, _ESCAPED, _HIGH)
+    )
+    return size + 5 * long + escaped + 2 * high

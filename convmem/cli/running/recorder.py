@@ -6,16 +6,18 @@ relays: what was being said when that was killed is recorded, too.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import struct
+import time
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from convmem.cli.output.messages import Healing, Messages
 from convmem.cli.places import open_archive
 from convmem.cli.running.keys import Mode
-from convmem.errors import ConvmemError, DurabilityUnknown, storage_error
+from convmem.errors import ConvmemError, DurabilityUnknown, InvalidTurn, storage_error
 from convmem.ids import new_turn_id
 from convmem.quantities import format_time
 from convmem.turns import EVENT
@@ -42,6 +44,8 @@ _READ_BYTES = 1 << 16
 _QUIET_SECONDS = 0.25
 # What could not be recorded waits in memory for the archive to be well again, up to this.
 _MOST_WAITING = 32 << 20
+# While the session lasts nothing hangs on it whether a lock can be had at once.
+_PATIENCE_SECONDS = 1.0
 
 
 class Job(NamedTuple):
@@ -50,6 +54,7 @@ class Job(NamedTuple):
     Attributes:
         is_dialogue: A person is at a terminal; else there are pipes.
         columns: How wide the terminal is that it prints to; 0 where there is none.
+        aside: What the file is called that takes what cannot be recorded.
     """
 
     context: Context
@@ -61,6 +66,7 @@ class Job(NamedTuple):
     is_dialogue: bool
     columns: int
     height: int
+    aside: str
 
 
 def record(job: Job, told: int) -> dict[str, Any]:
@@ -70,9 +76,7 @@ def record(job: Job, told: int) -> dict[str, Any]:
     last failure, ``file`` with what could not be recorded, and ``said``: warnings and hints.
     """
     warnings = _Warnings()
-    with open_archive(
-        job.context, durability=job.sync, observer=Healing(warnings), settings=job.settings
-    ) as archive:
+    with _opened(job, warnings, _PATIENCE_SECONDS) as archive:
         keeper = _Keeper(job, archive)
         listener: Any
         if job.is_dialogue:
@@ -84,10 +88,33 @@ def record(job: Job, told: int) -> dict[str, Any]:
 
             listener = Exchange(keeper.say, job.columns)
         _listen(listener, keeper, told)
-        result = keeper.close()
-        if job.redaction is not None:
-            job.redaction.tell(warnings)
+    if keeper.has_waiting:
+        try:
+            with _opened(job, warnings, math.inf) as archive:
+                keeper.try_again(archive)
+        except ConvmemError as error:
+            keeper.note(error)
+    result = keeper.close()
+    if job.redaction is not None:
+        job.redaction.tell(warnings)
     return {**result, "said": warnings.said}
+
+
+def _opened(job: Job, warnings: _Warnings, patience: float) -> Archive:
+    return open_archive(
+        job.context,
+        durability=job.sync,
+        observer=Healing(warnings),
+        settings=job.settings,
+        most_patience_seconds=patience,
+    )
+
+
+def aside_path(name: str) -> str:
+    """Return where the file of that name is, or would be."""
+    import tempfile
+
+    return os.path.join(tempfile.gettempdir(), name)
 
 
 def _listen(listener: Any, keeper: _Keeper, told: int) -> None:
@@ -154,7 +181,9 @@ class _Keeper:
         self._waiting_size = 0
         self._recorded = 0
         self._error: ConvmemError | None = None
+        self._aside = job.aside
         self._file: str | None = None
+        self._not_before = -math.inf  # by the monotonic clock: the next try
         self._failed = 0
         self._lost = 0  # of these: what is in no file either
 
@@ -176,10 +205,25 @@ class _Keeper:
             now = datetime.now(UTC)
             seconds = round((now - self._began).total_seconds(), 3)
             self._add(EVENT, {"exit_code": exit_code, "seconds": seconds}, now, "end")
+            self._try()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether something is neither recorded nor put aside."""
+        return bool(self._waiting)
+
+    def try_again(self, archive: Archive) -> None:
+        """Try once more, with the patience that *archive* has."""
+        self._chat = archive.conversation(self._name)
+        self._not_before = -math.inf
+        self._try()
+
+    def note(self, error: ConvmemError) -> None:
+        """Take note of why there is no other try."""
+        self._error = error
 
     def close(self) -> dict[str, Any]:
-        """Try once more, put aside what is left, and return what came of it all."""
-        self._try()
+        """Put aside what is left, and return what came of it all."""
         self._put_aside()
         error = self._error if self._failed else None
         return {
@@ -202,22 +246,37 @@ class _Keeper:
             self._waiting_size += len(content)
 
     def _try(self) -> None:
-        if not self._waiting or self._file is not None:
+        began = time.monotonic()
+        if not self._waiting or self._file is not None or began < self._not_before:
             return
+        waiting, self._waiting = self._waiting, []
+        if not self._is_recorded(waiting):
+            # One that can never be stored keeps no other from it.
+            is_one_wrong = isinstance(self._error, InvalidTurn) and len(waiting) > 1
+            self._waiting = [
+                turn for turn in waiting if not (is_one_wrong and self._is_recorded([turn]))
+            ]
+            # Who waits for a lock again and again hears of nothing else.
+            self._not_before = 2 * time.monotonic() - began
+        self._waiting_size = sum(
+            len(turn["content"]) for turn in self._waiting if isinstance(turn["content"], str)
+        )
+
+    def _is_recorded(self, turns: list[dict[str, Any]]) -> bool:
         try:
-            self._chat.record_many(self._waiting)
+            self._chat.record_many(turns)
         except ConvmemError as error:
             self._error = error
             if isinstance(error, DurabilityUnknown):
                 # They may be there: with their ids they are not stored twice.
-                for turn, turn_id in zip(self._waiting, error.ids, strict=False):
+                for turn, turn_id in zip(turns, error.ids, strict=False):
                     turn["id"] = turn_id
         except OSError as error:
             self._error = storage_error(error, f"cannot record to {self._name}")
         else:
-            self._recorded += len(self._waiting)
-            self._waiting = []
-            self._waiting_size = 0
+            self._recorded += len(turns)
+            return True
+        return False
 
     def _put_aside(self) -> None:
         """Write what waits to a file of its own, outside of the archive, which is not well."""
@@ -237,10 +296,10 @@ class _Keeper:
         self._waiting_size = 0
 
     def _write_aside(self, data: bytes) -> None:
-        import tempfile
-
         if self._file is None:
-            descriptor, self._file = tempfile.mkstemp(".jsonl", "convmem-run-")
+            path = aside_path(self._aside)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self._file = path
         else:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND)
         size = os.fstat(descriptor).st_size

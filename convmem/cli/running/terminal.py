@@ -37,6 +37,8 @@ _FAREWELL_SECONDS = 2.0
 # ended, it is over with a pause, or with more than the system can have held of its own words.
 _LAST_WORDS_SECONDS = 0.05
 _MOST_LAST_WORDS = 1 << 18
+# So often is looked whether what runs in the background is in front again: a shell may not say so.
+_LOOK_SECONDS = 0.2
 _IUTF8 = 0x4000  # on Linux and macOS; Python has no name for it
 _WINDOW = struct.Struct("HHHH")
 
@@ -54,10 +56,12 @@ def relay(path: str, words: list[bytes], env: Mapping[str, str], beside: Beside)
     Raises:
         CannotRun: It could not be started.
     """
-    before = termios.tcgetattr(0)
+    # In the background the modes are those that the shell's own editing needs.
+    before = termios.tcgetattr(0) if _is_in_front() else None
     master, slave = os.openpty()
     try:
-        termios.tcsetattr(slave, termios.TCSANOW, before)
+        if before is not None:
+            termios.tcsetattr(slave, termios.TCSANOW, before)
         _copy_window(master)
         caught = [signal.SIGWINCH, signal.SIGTERM, signal.SIGHUP, signal.SIGCONT]
         caught += [signal.SIGINT, signal.SIGQUIT]
@@ -65,11 +69,11 @@ def relay(path: str, words: list[bytes], env: Mapping[str, str], beside: Beside)
             streams = [number for number in range(3) if number < 2 or os.isatty(2)]
             others = (master, *beside.descriptors)
             session = Session(path, words, env, slave, streams, others)
+            relaying = _Relay(master, session, signals, beside, before)
             try:
-                tty.setraw(0, termios.TCSANOW)
-                return _Relay(master, session, signals, beside, before).run()
+                return relaying.run()
             finally:
-                _set_back(before)
+                relaying.set_back()
                 session.close()
     finally:
         os.close(master)
@@ -77,7 +81,12 @@ def relay(path: str, words: list[bytes], env: Mapping[str, str], beside: Beside)
 
 class _Relay:
     def __init__(
-        self, master: int, session: Session, signals: Signals, beside: Beside, before: list[Any]
+        self,
+        master: int,
+        session: Session,
+        signals: Signals,
+        beside: Beside,
+        before: list[Any] | None,
     ) -> None:
         self._master = master
         self._session = session
@@ -92,6 +101,7 @@ class _Relay:
         self._last_words = 0
         self._deadline: float | None = None
         self._is_hung_up = False
+        self._is_in_front = False
         os.set_blocking(master, False)
 
     def run(self) -> int:
@@ -99,6 +109,7 @@ class _Relay:
 
         However long the person's terminal takes for it; but not once that was hung up.
         """
+        self._come_back()
         try:
             while self._ended is None or not self._is_drained or self._printed:
                 if not self._step():
@@ -114,7 +125,8 @@ class _Relay:
         readable: list[Any] = [self._signals.descriptor]
         if self._ended is None:
             readable.append(self._session)
-        if self._ended is None and not self._is_hung_up and len(self._typed) < _MOST_HELD:
+        takes_keys = self._is_in_front and not self._is_hung_up
+        if self._ended is None and takes_keys and len(self._typed) < _MOST_HELD:
             readable.append(0)  # later keys are for whoever comes next
         if not self._is_drained and len(self._printed) < _MOST_HELD:
             readable.append(self._master)
@@ -123,12 +135,17 @@ class _Relay:
             writable.append(self._screen)
         if self._beside.is_behind:
             writable.append(self._beside.descriptors[0])
-        ready, free, _ = select.select(readable, writable, [], self._patience())
+        patience = wait = self._patience()
+        if not self._is_in_front and not self._is_hung_up:
+            wait = _LOOK_SECONDS if patience is None else min(patience, _LOOK_SECONDS)
+        ready, free, _ = select.select(readable, writable, [], wait)
+        if not self._is_in_front and not self._is_hung_up:
+            self._come_back()
         if not ready and not free:
-            return False  # the time is over
+            return wait != patience  # or the time is over
         if self._signals.descriptor in ready:
             self._heed(self._signals.came())
-        if 0 in ready:
+        if 0 in ready and self._is_in_front:
             self._take_keys()
         if self._master in free:
             self._send_keys()
@@ -212,8 +229,8 @@ class _Relay:
         if not printed:  # nobody has the other end any more
             self._is_drained = True
             return
-        self._show(printed)  # first: people see what comes late
-        self._beside.tell(PRINTED, printed)
+        self._beside.tell(PRINTED, printed)  # first: a kill loses nothing that was shown
+        self._show(printed)
         if self._ended is not None:
             self._last_words += len(printed)
             self._is_drained = self._last_words > _MOST_LAST_WORDS
@@ -240,14 +257,25 @@ class _Relay:
 
     def _suspend(self) -> None:
         """Stop, as the command has; once somebody lets us go on, let it go on, too."""
-        _set_back(self._before)
+        self.set_back()
         os.kill(os.getpid(), signal.SIGTSTP)
         self._come_back()
         self._session.tell(GO_ON)
 
+    def set_back(self) -> None:
+        """Give the terminal back as it was."""
+        if self._before is not None and self._is_in_front and _is_in_front():
+            _set_modes(self._before)
+
     def _come_back(self) -> None:
+        """Take the terminal, if this is in front of it: else the system would stop us for that."""
+        self._is_in_front = _is_in_front()
+        if not self._is_in_front:
+            return
         try:
-            tty.setraw(0, termios.TCSANOW)
+            if self._before is None:
+                self._before = termios.tcgetattr(0)
+            _set_raw()
             self._resize()
         except (OSError, termios.error):
             self._hang_up(signal.SIGHUP)
@@ -296,11 +324,34 @@ def _copy_window(master: int) -> tuple[int, int]:
     return window_size(1)
 
 
-def _set_back(modes: list[Any]) -> None:
+def _is_in_front() -> bool:
+    """Whether the terminal is ours now. One that was closed is: who uses it learns of that."""
     try:
-        termios.tcsetattr(0, termios.TCSANOW, modes)
-    except termios.error:
-        return  # the window was closed
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return True
+
+
+def _set_raw() -> None:
+    while True:
+        try:
+            tty.setraw(0, termios.TCSANOW)
+        except termios.error as error:
+            if error.args[0] != errno.EINTR:
+                raise
+        else:
+            return
+
+
+def _set_modes(modes: list[Any]) -> None:
+    while True:
+        try:
+            termios.tcsetattr(0, termios.TCSANOW, modes)
+        except termios.error as error:
+            if error.args[0] == errno.EINTR:
+                continue
+            # The window was closed.
+        return
 
 
 def _opened_again(terminal: int) -> tuple[int, bool]:
