@@ -32,10 +32,7 @@ def parse(words: Sequence[str], env: Mapping[str, str], table: Verbs = TABLE) ->
     verb = table.get(words[at])
     if verb is None:
         return None
-    if verb.has_minus_words:
-        words = with_minus_words_behind(verb, words, at + 1)
-    if verb.ends_with_command:
-        words = with_command_behind(verb, words, at + 1)
+    words = with_loose_words_behind(verb, words, at + 1)
     given: Values = {}
     loose: list[str] = []
     if _read(words, at + 1, _by_flag(COMMON + verb.options), given, loose) is None:
@@ -50,6 +47,18 @@ def verb_in(words: Sequence[str], table: Verbs) -> tuple[int, Verb] | None:
     at = _read(words, 0, _by_flag(COMMON), {}, None)
     verb = None if at is None or at == len(words) else table.get(words[at])
     return None if at is None or verb is None else (at, verb)
+
+
+def with_loose_words_behind(verb: Verb, words: Sequence[str], start: int) -> Sequence[str]:
+    """Return *words* with ``--`` before those that only look like flags of *verb*.
+
+    Both readers call this first, so that they agree on what is a flag.
+    """
+    if verb.has_minus_words:
+        return with_minus_words_behind(verb, words, start)
+    if verb.ends_with_command:
+        return with_command_behind(verb, words, start)
+    return words
 
 
 def with_minus_words_behind(verb: Verb, words: Sequence[str], start: int) -> Sequence[str]:
@@ -83,7 +92,7 @@ def with_minus_words_behind(verb: Verb, words: Sequence[str], start: int) -> Seq
 def with_command_behind(verb: Verb, words: Sequence[str], start: int) -> Sequence[str]:
     """Return *words* with ``--`` before the first word of the command, as ``env`` and others do.
 
-    Both readers call this first, so that a flag of the command is never taken for one of ours.
+    So a flag of the command is never taken for one of ours.
     """
     flags = _by_flag(COMMON + verb.options)
     loose = 0

@@ -18,7 +18,7 @@ import typer
 import typer.core
 import typer.main
 
-from convmem.cli.fast import COMPLETE, verb_in, with_command_behind, with_minus_words_behind
+from convmem.cli.fast import COMPLETE, verb_in, with_loose_words_behind
 from convmem.cli.spec import COMMON, Argument, Option, Verb, request
 from convmem.cli.verbs import TABLE
 
@@ -65,10 +65,8 @@ def parse(words: Sequence[str], env: Mapping[str, str], table: Verbs = TABLE) ->
         print(help_of(table[words[0]]))
         return 0
     found = verb_in(words, table)
-    if found is not None and found[1].has_minus_words:
-        words = with_minus_words_behind(found[1], words, found[0] + 1)
-    if found is not None and found[1].ends_with_command:
-        words = with_command_behind(found[1], words, found[0] + 1)
+    if found is not None:
+        words = with_loose_words_behind(found[1], words, found[0] + 1)
     try:
         # Not command.main(): that one turns a broken pipe and Ctrl-C into exits of its own.
         with command.make_context(PROGRAM, list(words)) as context:
