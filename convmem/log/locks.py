@@ -176,8 +176,10 @@ class held:  # noqa: N801 - read as a verb: with held(...)
 
     __slots__ = ("_lock", "_timeout_seconds")
 
-    def __init__(self, folder: Folder, name: str, timeout_seconds: float) -> None:
-        self._lock = SidecarLock(folder, name)
+    def __init__(
+        self, folder: Folder, name: str, timeout_seconds: float, ending: str = "lock"
+    ) -> None:
+        self._lock = SidecarLock(folder, name, ending)
         self._timeout_seconds = timeout_seconds
 
     def __enter__(self) -> None:

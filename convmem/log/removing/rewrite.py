@@ -210,26 +210,23 @@ class Rewrite:
         return end, last_seq
 
 
-class exclusive:  # noqa: N801 - read as a verb: with exclusive(...)
+class exclusive(locks.held):  # noqa: N801 - read as a verb: with exclusive(...)
     """At most one rewrite of a log at a time; the second waits for *timeout_seconds*."""
 
+    __slots__ = ("_name",)
+
     def __init__(self, folder: Folder, name: str, timeout_seconds: float = 0) -> None:
+        super().__init__(folder, name, timeout_seconds, "lock.c")
         self._name = name
-        self._lock = locks.SidecarLock(folder, name, "lock.c")
-        self._timeout_seconds = timeout_seconds
 
     def __enter__(self) -> None:
         try:
-            self._lock.acquire(self._timeout_seconds)
+            super().__enter__()
         except LockTimeout:
             raise LockTimeout(
                 f"{self._name}.jsonl is being compacted or repaired by somebody else",
                 hint="nothing to do: the other one goes on; try again when it is done",
             ) from None
-
-    def __exit__(self, *exception: object) -> None:
-        self._lock.release()
-        self._lock.close()
 
 
 def find_leftovers(folder: Folder) -> dict[str, list[tuple[str, str]]]:
