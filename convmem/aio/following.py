@@ -9,15 +9,14 @@ import weakref
 from asyncio import CancelledError
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from convmem.aio.answers import Call, send_back
+from convmem.aio.streams import Iterating
 from convmem.errors import UsageError
 from convmem.log.follow import LONGEST_WAIT_SECONDS, SHORTEST_WAIT_SECONDS
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from convmem.aio.threads import Threads
     from convmem.following import Following as SyncFollowing
     from convmem.following import Given
@@ -30,7 +29,7 @@ _MOST_BYTES = 1 << 20
 _IDLE_SECONDS = 10.0
 
 
-class Following:
+class Following(Iterating):
     """Turns as they come, for ``async for``. Any number of them share one thread.
 
     It stops without an error where the archive is closed, wherever it is then; see ``cursor``.
@@ -68,9 +67,6 @@ class Following:
         """How many turns a compaction, or a deletion, took before they were seen."""
         return self._missed
 
-    def __aiter__(self) -> Self:
-        return self
-
     async def __anext__(self) -> Turn:
         if self._is_asked:
             raise UsageError("another task follows with the same object", hint="open one each")
@@ -103,17 +99,6 @@ class Following:
             call: Call[None] = Call()
             self._watch.close_place(self._place, call)
             await call.outcome(lambda: False, settles=True)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 class _Place:

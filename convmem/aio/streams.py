@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,7 +28,29 @@ _MOST_BYTES = 1 << 20
 _MOST_SECONDS = 0.005
 
 
-class Stream(Generic[T]):
+class Iterating(ABC):
+    """Is iterated once, and closed by an ``async with`` block around it."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End the iteration and give back what is held open. Closing twice is harmless."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class Stream(Iterating, Generic[T]):
     """Yields items in order. Whoever takes them slowly has them read slowly: nothing is read ahead
     but one block.
 
@@ -50,9 +73,6 @@ class Stream(Generic[T]):
         self._fetching: Call[None] | None = None
         self._is_asked = False
 
-    def __aiter__(self) -> Self:
-        return self
-
     async def __anext__(self) -> T:
         if self._is_asked:
             raise UsageError("another task is waiting for the same stream", hint="open one each")
@@ -71,17 +91,6 @@ class Stream(Generic[T]):
         """End the iteration and give back what is held open. Closing twice is harmless."""
         if self._source.is_open:
             await self._threads.carry_out(self._source.close, settles=True)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def _fetch(self) -> None:
         call = self._fetching
