@@ -686,26 +686,26 @@ def test_no_client_leaves_its_namespace(root):
     """One server, one tenant: whatever is in a query, an id or an address."""
     with Archive.open(root, durability="none") as archive:
         archive.conversation("plan", namespace="secret").record("user", "the sesame word")
-        archive.conversation("plan", namespace="work").record("user", "nothing here")
+        archive.conversation("plan", namespace="desk").record("user", "nothing here")
 
-    @asked(root, "-N", "work")
+    @asked(root, "-N", "desk")
     async def _(client):
-        for query in ("sesame", "ns:secret sesame", "ns:secret,work sesame", "ns:secret"):
+        for query in ("sesame", "ns:secret sesame", "ns:secret,desk sesame", "ns:secret"):
             found = await call(client, "search", query=query)
             assert not any("sesame" in hit["snippet"] for hit in found["hits"]), query
         for name in ("../secret/plan", "secret/plan", "/secret/plan", "..%2fsecret%2fplan"):
             assert (await refused(client, "tail", conversation=name))["kind"] == "not_found"
             assert (await refused(client, "search", query="sesame", conversation=name))["kind"]
         answers = []
-        for place in ("secret", "no-such", "work/../secret", "SECRET", "%73ecret", ""):
+        for place in ("secret", "no-such", "desk/../secret", "SECRET", "%73ecret", ""):
             uri = f"convmem://{place}/plan"
             with pytest.raises(MCPError) as caught:
                 await client.read_resource(uri)
             answers.append(caught.value.message.replace(uri, "URI"))
         assert len(set(answers)) <= 2  # nothing tells whether a namespace is there
         listed = await client.list_resources()
-        assert [each.uri for each in listed.resources] == ["convmem://work/plan"]
-        page = await client.read_resource(f"convmem://work/{quote('plan')}")
+        assert [each.uri for each in listed.resources] == ["convmem://desk/plan"]
+        page = await client.read_resource(f"convmem://desk/{quote('plan')}")
         assert "nothing here" in page.contents[0].text
 
 
