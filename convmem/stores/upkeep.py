@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from datetime import datetime
+    from typing import Any
 
     from convmem.log.append import Log
     from convmem.log.checks.repair_plan import RepairReport
@@ -84,18 +85,7 @@ class DirectoryUpkeep:
         noted = Noted(folder, now, namespace)
 
         def going(report: CompactionReport) -> None:
-            noted.note(
-                "compact",
-                continuation_id,
-                turns=report.dropped,
-                bytes=report.dropped_bytes,
-                reasons=report.reasons,
-                ranges=report.ranges[:_MOST_RANGES],
-                kept=report.kept,
-                trash=report.trash,
-                quarantine=report.quarantine,
-                summary=report.summary,
-            )
+            noted.note("compact", continuation_id, **_told_of(report), summary=report.summary)
 
         try:
             with noted:
@@ -148,19 +138,8 @@ class DirectoryUpkeep:
         noted = Noted(folder, now, namespace)
 
         def going(taken: Taken) -> None:
-            report = taken.report
-            noted.note(
-                event,
-                continuation_id,
-                turns=report.dropped,
-                bytes=report.dropped_bytes,
-                reasons=report.reasons,
-                ranges=report.ranges[:_MOST_RANGES],
-                kept=report.kept,
-                trash=report.trash,
-                quarantine=report.quarantine,
-                came=len(drafts) or None,
-            )
+            came = len(drafts) or None
+            noted.note(event, continuation_id, **_told_of(taken.report), came=came)
 
         try:
             with noted:
@@ -362,6 +341,19 @@ class DirectoryUpkeep:
 
 
 _MOST_RANGES = 20
+
+
+def _told_of(report: CompactionReport) -> dict[str, Any]:
+    """Return what the audit log says of turns that went."""
+    return {
+        "turns": report.dropped,
+        "bytes": report.dropped_bytes,
+        "reasons": report.reasons,
+        "ranges": report.ranges[:_MOST_RANGES],
+        "kept": report.kept,
+        "trash": report.trash,
+        "quarantine": report.quarantine,
+    }
 
 
 def _find_leftovers(folder: Folder) -> dict[str, list[tuple[str, str]]]:
